@@ -183,6 +183,12 @@ class Admission:
         elif code in EVIDENT and (why := self.noise.refuse(device, now, self.round)):
             self._mute(device, why, now)
 
+    def bar(self, device: str, code: str, now: float) -> None:
+        """What the device has signed is of no use to a whole round: it is in quarantine at once."""
+        if self.quarantine.bar(device, code, newest=self.round, unix_s=self._clock.at(now)):
+            self._told = None
+            self.pending.append((device, f"in quarantine {self.quarantine.why(device)}"))
+
     def _mute(self, device: str, why: str, now: float) -> None:
         self._told = None
         self.noise.mute(device, why, now)

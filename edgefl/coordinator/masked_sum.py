@@ -1,12 +1,14 @@
 """MaskedSum: what has arrived of one masked round: a sum for each group, and what the helpers are to be shown. No I/O.
 
-A masked vector is added to its group's sum as it comes, modulo 2^m, and dropped. Of each device stay a digest of its
-vector, its sealed seeds and its signature. Part of RoundCoordinator.
+A masked vector is added to its group's sum as it comes, modulo 2^m. Of each device stay a digest of its vector, its
+sealed seeds and its signature; and until the sum is opened the packed vector, in memory alone, so that it can be taken
+out again if a helper can't open its seed. Where all of them would take more than KEPT_BYTES, none is kept. Part of
+RoundCoordinator.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -17,6 +19,8 @@ from ..masking.ring import Ring
 from ..masking.update import read
 from ..protocol.terms import Terms
 
+KEPT_BYTES = 64 * 2**20  # of the vectors of a round that are kept
+
 
 class MaskedSum:
     """`sums` are (L,) uint32, one a group, in which bits above the modulus do not count. `entries` are by device.
@@ -26,6 +30,8 @@ class MaskedSum:
         self.terms, self.certificates = terms, list(certificates)
         self.sums: list[Ring] = [np.zeros(terms.length, np.uint32) for _ in range(terms.groups)]
         self.entries: dict[str, Entry] = {}
+        self._keeps = terms.most * terms.packed_bytes <= KEPT_BYTES
+        self._kept: dict[str, bytes] = {}
 
     @property
     def is_full(self) -> bool:
@@ -42,3 +48,18 @@ class MaskedSum:
             raise ProtocolError("masked update that its device has not signed for these terms: rejected", "signature")
         ring.add(self.sums[self.terms.group_of(device)], found.packed, self.terms.bits)
         self.entries[device] = Entry(device, found.packed_sha256, found.signature, found.boxes)
+        if self._keeps:
+            self._kept[device] = bytes(found.packed)
+
+    def without(self, devices: Collection[str]) -> MaskedSum | None:
+        """The sum of all other devices; None if that can't be known any more. This one stays as it is."""
+        if not self._kept.keys() >= set(devices):
+            return None
+        out = MaskedSum(self.terms, self.certificates)
+        out.sums = [each.copy() for each in self.sums]
+        for device in devices:
+            vector = ring.unpack(self._kept[device], self.terms.length, self.terms.bits)
+            out.sums[self.terms.group_of(device)] -= vector
+        out.entries = {device: entry for device, entry in self.entries.items() if device not in devices}
+        out._kept = {device: packed for device, packed in self._kept.items() if device not in devices}
+        return out

@@ -1,7 +1,8 @@
 """Quarantine: devices that are neither asked, waited for nor heard, for what they have signed. No I/O.
 
 Part of Admission.
-A device is put into quarantine once signed updates of it were refused in `limit` of the last `UNEARNED_ROUNDS` rounds.
+A device is put into quarantine once signed updates of it were refused in `limit` of the last `UNEARNED_ROUNDS` rounds;
+and at once if a helper can't open what it has sealed in a masked round (unopened.py), which would stop every round.
 What another could send in its name, or a slow link brings twice or late, never counts: only a whole update whose
 signature has been verified, once for each round that such an update was of. The quarantine is durable. It ends when its
 time is over, or when an operator releases the device; then the device is judged anew.
@@ -58,12 +59,7 @@ class Quarantine:
     def refuse(self, device: str, round: int, code: str, *, newest: int, unix_s: float | None) -> bool:
         """A signed update of `round` was refused. True if the device is in quarantine from now on. `newest` is the
         round that is open, or the next one."""
-        found = self.suspects.pop(device, None) or Suspect([])
-        if len(self.suspects) >= MOST:
-            oldest = next(iter(self.suspects))
-            if self.suspects.pop(oldest).code:
-                self._crowded_out.append(oldest)
-        self.suspects[device] = found
+        found = self._suspect(device)
         if found.code or round in found.rounds:
             return False
         found.rounds = [number for number in found.rounds if number > newest - UNEARNED_ROUNDS] + [round]
@@ -72,6 +68,28 @@ class Quarantine:
             return False
         found.code, found.since, found.until = code, newest, self._until(unix_s)
         return True
+
+    def bar(self, device: str, code: str, *, newest: int, unix_s: float | None) -> bool:
+        """The device goes into quarantine at once. False if it is there already."""
+        found = self._suspect(device)
+        if found.code:
+            return False
+        found.code, found.since, found.until, self.changed = code, newest, self._until(unix_s), True
+        return True
+
+    def count(self, code: str) -> int:
+        """How many devices are in quarantine for this."""
+        return sum(found.code == code for found in self.suspects.values())
+
+    def _suspect(self, device: str) -> Suspect:
+        """What is known of the device, which was heard of most recently now."""
+        found = self.suspects.pop(device, None) or Suspect([])
+        if len(self.suspects) >= MOST:
+            oldest = next(iter(self.suspects))
+            if self.suspects.pop(oldest).code:
+                self._crowded_out.append(oldest)
+        self.suspects[device] = found
+        return found
 
     def _until(self, unix_s: float | None) -> int:
         return 0 if unix_s is None else round(unix_s + self._seconds)

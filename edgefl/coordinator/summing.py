@@ -1,6 +1,7 @@
 """Summing: masked rounds, from their terms to the one update that the strategy gets of each. No I/O.
 
-masked_terms.py makes the terms, masked_sum.py adds what comes, unmasking.py has it opened. Part of RoundCoordinator.
+masked_terms.py makes the terms, masked_sum.py adds what comes, unmasking.py has it opened, and unopened.py says what
+becomes of devices that seal nonsense. Part of RoundCoordinator.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ from .masked_sum import MaskedSum
 from .opening import Opening
 from .pace import Pacing
 from .saved_ask import SavedAsk
-from .state import CoordinatorState
 from .tally import Tally
 from .unmasking import NotOpened, Total, Unmasking
+from .unopened import Unopened
 
 
-class Summing(CoordinatorState):
+class Summing(Unopened):
     """Each method adds what the host has to do to `_out`."""
 
     def _masked_sum(self, mode: str) -> MaskedSum | None:
@@ -41,11 +42,15 @@ class Summing(CoordinatorState):
         )  # fmt: skip
         return MaskedSum(terms, self.masked.certificates)
 
-    def _begin_unmasking(self, masked: MaskedSum, record: RoundRecord, now: float) -> None:
-        """The round is closed with enough updates: have the helpers open their sum."""
+    def _begin_unmasking(
+        self, masked: MaskedSum, record: RoundRecord, now: float, began_at: float | None = None
+    ) -> None:
+        """The round is closed with enough updates: have the helpers open their sum. `began_at`: when they were asked
+        for a larger one."""
         saved = SavedAsk(record, masked.terms, masked.entries, masked.sums)
         self.phase = "unmasking"
         self._unmasking = self._unmask(saved)
+        self._unmasking.began_at = began_at
         assert self.masked is not None
         self._out += [*self.masked.spend(saved.terms), SaveAsk(saved)]
         text = f"round {self.round}: {len(saved.entries)} masked updates, asking {', '.join(self._unmasking.silent)}"
@@ -89,8 +94,19 @@ class Summing(CoordinatorState):
         try:
             self._unmasking.hear(where, event.payload)
         except NotOpened as error:
-            return self._not_opened(str(error), now)
+            return self._refused(self._unmasking, error, now)
         return self._look_at_answers(now)
+
+    def _refused(self, unmasking: Unmasking, error: NotOpened, now: float) -> Closed | None:
+        """A helper does not open the set: the round is over, or (None) it is asked for a smaller one."""
+        named = error.unopened
+        barred = self._bar_unopened(error.helper, named, unmasking.saved.entries, now) if named else []
+        left = self._without(barred, now)
+        if left is None:
+            return self._not_opened(str(error), now)
+        self._hear(unmasking.epsilon)
+        self._begin_unmasking(*left, now, unmasking.began_at)
+        return None
 
     def _look_at_answers(self, now: float) -> Closed | RoundRecord | None:
         """The round is over without a model; or its mean is added to the strategy, and this is its record; or (None)
@@ -122,6 +138,8 @@ class Summing(CoordinatorState):
         self.strategy.start(self.params, self.round)
         payload = params_to_bytes(total.delta)
         self.strategy.add(Update("", total.weight, codecs.get("raw32"), payload))
+        for helper, devices in total.unopened:
+            self._bar_unopened(helper, devices, unmasking.saved.entries, now)
         self._unmasking = None
         self._answered.learn(record)
         self._hear(total.epsilon)

@@ -2,7 +2,9 @@
 
     every helper is asked for one set -> their answers, sums of masks and noise -> sum - masks, centred -> the mean
 
-A helper that is silent is asked again; one that refuses, or has opened another set, ends the round. The sums are exact:
+A helper that is silent is asked again; one that refuses, or has opened another set, ends the round, but for a refusal
+that names devices whose sealed seeds it can't open: where no other helper was asked nothing was opened, so it may be
+asked for the set without them (unopened.py). The sums are exact:
 what comes out is the sum of the devices' integers, and the ones among them add up to their number, or a party is at
 fault. With several groups, a group that can't be right is left out, and the others are combined by their median; one
 hostile device can spoil one group. Part of RoundCoordinator.
@@ -34,12 +36,17 @@ TRIES = 4  # in that time, at least
 
 
 class NotOpened(Exception):
-    """The sum can't be opened; the text says why."""
+    """The sum can't be opened; the text says why. `unopened`: the devices whose sealed seeds `helper` can't open."""
+
+    def __init__(self, text: str, helper: str = "", unopened: tuple[str, ...] = ()) -> None:
+        super().__init__(text)
+        self.helper, self.unopened = helper, unopened
 
 
 class Total(NamedTuple):
     """The mean delta (P,) of these `devices`, whose weights add up to `weight`, and what they measured of the model:
-    loss and accuracy. `left_out`: groups that could not be right."""
+    loss and accuracy. `left_out`: groups that could not be right. `unopened`: helpers, and the devices whose sealed
+    seeds each of them can't open."""
 
     delta: np.ndarray
     devices: int
@@ -47,6 +54,7 @@ class Total(NamedTuple):
     held_out: tuple[float, float] | None
     left_out: int = 0
     epsilon: float = 0.0
+    unopened: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
 class Unmasking:
@@ -94,6 +102,11 @@ class Unmasking:
         """The helpers that have not answered."""
         return [party.name for party in self.terms.helpers if party.name not in self._answers]
 
+    @property
+    def is_alone(self) -> bool:
+        """Whether a helper that refuses is the only one: no other can have opened the set."""
+        return len(self.terms.helpers) == 1
+
     # What comes back
 
     def hear(self, where: HelperTopic, payload: bytes) -> None:
@@ -121,10 +134,13 @@ class Unmasking:
 
     def _keep(self, party: Party, answer: Answer) -> None:
         self.epsilon = max(self.epsilon, answer.epsilon)
+        if answer.set_digest != self.set_digest and answer.reason:
+            raise ProtocolError(f"helper {party.name} refuses a set that it was asked for before: dropped", "round")
         if answer.set_digest != self.set_digest:
             raise NotOpened(f"helper {party.name} has answered for another set of this round")
         if answer.reason:
-            raise NotOpened(f"helper {party.name} refuses to open the sum: {answer.reason}")
+            why = f"helper {party.name} refuses to open the sum: {answer.reason}"
+            raise NotOpened(why, party.name, answer.unopened)
         for devices, group in zip(self._groups, answer.groups, strict=True):
             if group is not None and group[0] != len(devices):
                 raise NotOpened(f"helper {party.name} has opened a group of {group[0]} devices, not {len(devices)}")
@@ -155,7 +171,10 @@ class Unmasking:
             raise NotOpened(why or "no group had as many devices as a sum needs")
         delta = means[0].delta if len(means) == 1 else np.median([each.delta for each in means], axis=0)
         devices, weight = (sum(getattr(each, name) for each in means) for name in ("count", "weight"))
-        return Total(delta.astype(np.float32, copy=False), devices, weight, _held_out(means), left_out, self.epsilon)
+        unopened = tuple((name, answer.unopened) for name, answer in self._answers.items() if answer.unopened)
+        return Total(
+            delta.astype(np.float32, copy=False), devices, weight, _held_out(means), left_out, self.epsilon, unopened
+        )
 
     def opened(self, place: int) -> np.ndarray:
         """(L,) int64, the sum of one group's integers: its masked sum without all masks."""

@@ -173,13 +173,17 @@ class Helper:
     def _open(self, job: Job, whole: Whole, ledger: Ledger | None, sums: Sums) -> list[Action]:
         terms = job.terms
         self.state = self.state.after(Opened.of(terms.round, terms.digest, job.set_digest), ledger)
-        answer = Answer(terms.digest, job.set_digest, terms.round, self.state.epsilon, sums.groups)
+        answer = Answer(
+            terms.digest, job.set_digest, terms.round, self.state.epsilon, sums.groups, unopened=sums.unopened
+        )
         blob = answer.to_bytes(self.keys.name, self.keys.signing)
         self.opened += 1
         count = sum(group[0] for group in sums.groups if group is not None)
         note = Note("info", f"opened the sum of {count} devices, epsilon {self.state.epsilon:g}", round=terms.round)
-        faults = [Note("warning", f"a group is left out: {why}", round=terms.round) for why in sums.faults]
-        return [SaveOpened(self.state, blob, sums.memory), note, *faults, *self._publish(whole, blob)]
+        out: list[Action] = [SaveOpened(self.state, blob, sums.memory), note]
+        if sums.fault:
+            out.append(Note("warning", f"not all groups are opened: {sums.fault}", round=terms.round))
+        return [*out, *self._publish(whole, blob)]
 
     def _found(self, event: Found) -> list[Action]:
         """The answer that was given before, for the same set."""
@@ -200,7 +204,7 @@ class Helper:
         self.refused += 1
         text = f"{why.code}: {why.text}"
         state = self.state
-        answer = Answer(digest, set_digest, state.round, state.epsilon, reason=text)
+        answer = Answer(digest, set_digest, state.round, state.epsilon, reason=text, unopened=why.unopened)
         note = Note("warning", f"round {whole.round} refused: {text}", f"refused {why.code}", whole.round)
         return [note, *self._publish(whole, answer.to_bytes(self.keys.name, self.keys.signing))]
 

@@ -2,7 +2,8 @@
 
 A group's masks are added up one after another, so memory is that of one vector and of the answer, whatever the number
 of devices. Nothing is told of a group of which one device's part is wrong: with that device left out it would be
-another set, and the difference of two opened sets is an update.
+another set, and the difference of two opened sets is an update. Where that leaves no group, nothing at all was opened,
+and the aggregator may ask for the set without the devices that are named.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 
 from ..errors import EdgeFLError, ProtocolError, StoreError
 from ..masking import masks, ring
-from ..masking.exchange import Entry
+from ..masking.exchange import MAX_NAMED, Entry
 from ..masking.sealed import open_sealed, statement_of
 from ..protocol.terms import Terms
 from ..trust.ed25519 import verify
@@ -25,20 +26,22 @@ Draw = Callable[[Terms, bytes], Drawn]  # noise for a set, named by its digest
 
 
 class Refused(NamedTuple):
-    """Why a set is not opened: one of asked.REASONS, and in words."""
+    """Why a set is not opened: one of asked.REASONS, and in words. `unopened`: as in Sums."""
 
     code: str
     text: str
+    unopened: tuple[str, ...] = ()
 
 
 class Sums(NamedTuple):
     """What a set's masks and noise add up to: for each group the number of its devices and the packed sum; None for one
-    that is not opened. `memory`: of correlated noise, to be durable before the sums leave. `faults`: for the log, why
-    groups are left out that are large enough."""
+    that is not opened. `memory`: of correlated noise, to be durable before the sums leave. `unopened`: the devices
+    whose sealed seeds can't be opened, in order, at most MAX_NAMED; `fault` says in words what is wrong."""
 
     groups: tuple[tuple[int, bytes] | None, ...]
     memory: bytes | None = None
-    faults: tuple[str, ...] = ()
+    unopened: tuple[str, ...] = ()
+    fault: str = ""
 
 
 class Signed(NamedTuple):
@@ -70,23 +73,16 @@ class Job:
         except _Fault as fault:
             return Refused(fault.code, str(fault))
 
-    def _sums(self, draw: Draw) -> Sums:
+    def _sums(self, draw: Draw) -> Sums | Refused:
         """A seed that can't be opened is its device's doing, and takes its whole group out: else one hostile device
         could stop all rounds. Groups are disjoint, so no two opened ones differ by a device."""
-        sums: list[tuple[tuple[int, bytes], bytes | None] | None] = []
-        faults: list[_Fault] = []
-        for group in self.groups:
-            try:
-                sums.append(self._sum(group, draw) if group else None)
-            except _Fault as fault:
-                if fault.code != "box":
-                    raise
-                sums.append(None)
-                faults.append(fault)
+        faults: dict[str, str] = {}  # device -> why its seed can't be opened
+        sums = [self._sum(group, draw, faults) if group else None for group in self.groups]
+        unopened, fault = tuple(sorted(faults)[:MAX_NAMED]), _in_words(faults)
         if faults and not any(sums):
-            raise faults[0]
+            return Refused("box", fault, unopened)
         memory = next((one[1] for one in sums if one is not None), None)  # correlated noise has one group
-        return Sums(tuple(None if one is None else one[0] for one in sums), memory, tuple(map(str, faults)))
+        return Sums(tuple(None if one is None else one[0] for one in sums), memory, unopened, fault)
 
     def _check(self, one: Signed) -> None:
         entry = one.entry
@@ -98,10 +94,22 @@ class Job:
         if not verify(one.public, said, entry.signature):
             raise _Fault("signature", f"{entry.device} has not signed this vector for these terms")
 
-    def _sum(self, group: tuple[Signed, ...], draw: Draw) -> tuple[tuple[int, bytes], bytes | None]:
+    def _sum(
+        self, group: tuple[Signed, ...], draw: Draw, faults: dict[str, str]
+    ) -> tuple[tuple[int, bytes], bytes | None] | None:
+        """A group's number and sum, and the memory of its noise; None if it has `faults`. All of these are looked
+        for: a helper that named one at a time would cost as many rounds as there are."""
         terms, total, memory = self.terms, np.zeros(self.terms.length, np.uint32), None
+        before = len(faults)
         for one in group:
-            masks.add(total, self._seed(one.entry), terms.digest, self.helper, one.entry.device)
+            try:
+                seed = self._seed(one.entry)
+            except ProtocolError as error:
+                faults[one.entry.device] = str(error).rpartition(": ")[0]
+            else:
+                masks.add(total, seed, terms.digest, self.helper, one.entry.device)
+        if len(faults) > before:
+            return None
         if terms.noise.kind != "none":
             noise, memory = self._noise(draw)
             noise[terms.at_checks] = 0  # the ones are no secret, and have to add up
@@ -115,12 +123,16 @@ class Job:
             raise _Fault("noise", str(error)) from None
 
     def _seed(self, entry: Entry) -> bytes:
-        try:
-            return open_sealed(
-                entry.boxes[self.place], self.terms.digest, entry.device, self.box_public, self.box_private
-            )
-        except ProtocolError as error:
-            raise _Fault("box", f"{entry.device}: {str(error).rpartition(': ')[0]}") from None
+        return open_sealed(entry.boxes[self.place], self.terms.digest, entry.device, self.box_public, self.box_private)
+
+
+def _in_words(faults: dict[str, str]) -> str:
+    """What is wrong with these devices' sealed seeds, in words; "" of none."""
+    if not faults:
+        return ""
+    first, *more = sorted(faults)
+    others = f", and those of {len(more)} more, such as {more[0]}" if more else ""
+    return f"{first}: {faults[first]}{others}"
 
 
 class _Fault(EdgeFLError):

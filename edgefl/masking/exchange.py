@@ -7,12 +7,14 @@
             then the seal: signature 64 | length u16, certificate
     Answer  layout u8 | H 32 | digest of the set 32 | round u32 | epsilon f64 | length u16, reason | groups u8
             | each: devices u32, and if there are any a packed sum of masks and noise
+            | in layout 2: devices u16 | each: length u8, device
             then the helper's signature 64
 
 An ask is signed by the aggregator's key, for one helper and in the epoch of its certificate. Entries are in order of
 their devices, so a set has one digest; the helper sees to that. It is shown the boxes for all helpers, since a device
 has signed the digest of all: were one of them taken on trust, the aggregator could put seeds of its own in the place of
-all devices' but one, and subtract them. An answer with a reason is a refusal, and has no groups.
+all devices' but one, and subtract them. An answer with a reason is a refusal, and has no groups. An answer of
+layout 2 names devices whose sealed seeds the helper can't open, in order, at most MAX_NAMED.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import hashlib
 import math
 import re
 import struct
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -36,7 +39,9 @@ from .sealed import MAX_BOX_BYTES, MIN_BOX_BYTES
 from .update import framed
 
 LAYOUT = 1
+NAMING = 2  # the layout of an answer that names devices
 MAX_REASON = 500
+MAX_NAMED = 100  # devices in an answer; the next round's answer names others
 MAX_EPSILON = 1e12  # that terms can say, and ledgers can hold
 _ASK, _ANSWER = b"edgefl ask 1\n", b"edgefl answer 1\n"
 _ENTRY_BYTES = 1 + 64 + 32 + SIGNATURE_BYTES + MAX_HELPERS * (2 + MAX_BOX_BYTES)
@@ -95,7 +100,8 @@ class Ask(msgspec.Struct, frozen=True):
 
 class Answer(msgspec.Struct, frozen=True):
     """The sums of masks and noise, one a group: None for a group that was not opened. `epsilon` is what the helper has
-    seen spent, in `round`."""
+    seen spent, in `round`. `unopened`: devices of the set whose sealed seeds this helper can't open, at most MAX_NAMED,
+    in order; the group of each is not opened."""
 
     digest: bytes
     set_digest: bytes
@@ -103,14 +109,19 @@ class Answer(msgspec.Struct, frozen=True):
     epsilon: float
     groups: tuple[tuple[int, bytes] | None, ...] = ()
     reason: str = ""
+    unopened: tuple[str, ...] = ()
 
     def to_bytes(self, helper: str, key: SigningKey) -> bytes:
         """With the helper's signature."""
         reason = self.reason[:MAX_REASON].encode()[:MAX_REASON]
-        head = _HEAD.pack(LAYOUT, self.digest, self.set_digest, self.round, self.epsilon)
+        layout = NAMING if self.unopened else LAYOUT
+        head = _HEAD.pack(layout, self.digest, self.set_digest, self.round, self.epsilon)
         out = [head, len(reason).to_bytes(2, "little"), reason, bytes([len(self.groups)])]
         for group in self.groups:
             out += [bytes(4)] if group is None else [group[0].to_bytes(4, "little"), group[1]]
+        if self.unopened:
+            named = [device.encode() for device in self.unopened]
+            out += [len(named).to_bytes(2, "little"), *(b"%c%b" % (len(name), name) for name in named)]
         said = b"".join(out)
         return said + key.sign(_said(_ANSWER, helper, 0, said))
 
@@ -122,7 +133,8 @@ def ask_bound(devices: int) -> int:
 
 def answer_bound(terms: Terms) -> int:
     """The longest answer under these terms."""
-    return _HEAD.size + 2 + MAX_REASON + 1 + terms.groups * (4 + terms.packed_bytes) + SIGNATURE_BYTES
+    named = 2 + MAX_NAMED * (1 + 64)
+    return _HEAD.size + 2 + MAX_REASON + 1 + terms.groups * (4 + terms.packed_bytes) + named + SIGNATURE_BYTES
 
 
 def seal_ask(ask: Ask, helper: str, epoch: int, key: SigningKey, certificate: bytes) -> bytes:
@@ -165,12 +177,17 @@ def _read_ask(read: _Reader, devices: int) -> Ask:
 
 
 def _read_entry(read: _Reader, helpers: int) -> Entry:
-    device = _text(read.sized("<B", 64))
-    if not re.match(DEVICE_ID, device):
-        raise ProtocolError("ask for a device whose name can't be: dropped")
+    device = _read_device(read)
     packed, signature = read.take(32), read.take(SIGNATURE_BYTES)
     boxes = tuple(read.sized("<H", MAX_BOX_BYTES, MIN_BOX_BYTES) for _ in range(helpers))
     return Entry(device, packed, signature, boxes)
+
+
+def _read_device(read: _Reader) -> str:
+    device = _text(read.sized("<B", 64))
+    if not re.match(DEVICE_ID, device):
+        raise ProtocolError("an exchange with a helper names a device whose name can't be: dropped")
+    return device
 
 
 def read_answer(raw: bytes, helper: str, public: bytes, terms: Terms) -> Answer:
@@ -184,13 +201,24 @@ def read_answer(raw: bytes, helper: str, public: bytes, terms: Terms) -> Answer:
     layout, digest, set_digest, round, epsilon = read.unpack(_HEAD.format)
     reason = _text(read.sized("<H", MAX_REASON))
     (groups,) = read.unpack("<B")
-    if layout != LAYOUT or groups != (0 if reason else terms.groups) or not 0 <= epsilon <= MAX_EPSILON:
+    if layout not in (LAYOUT, NAMING) or groups != (0 if reason else terms.groups) or not 0 <= epsilon <= MAX_EPSILON:
         raise ProtocolError(f"answer of {helper} that can't be: dropped")
     found = tuple(_read_group(read, terms) for _ in range(groups))
+    unopened = _read_named(read) if layout == NAMING else ()
     read.finish()
     if digest != terms.digest:
         raise ProtocolError(f"answer of {helper} for other terms: dropped", "terms")
-    return Answer(digest, set_digest, round, epsilon, found, reason)
+    return Answer(digest, set_digest, round, epsilon, found, reason, unopened)
+
+
+def _read_named(read: _Reader) -> tuple[str, ...]:
+    (count,) = read.unpack("<H")
+    if not 1 <= count <= MAX_NAMED:
+        raise ProtocolError(f"answer that names {count} devices, at most {MAX_NAMED}: dropped")
+    found = tuple(_read_device(read) for _ in range(count))
+    if any(a >= b for a, b in pairwise(found)):
+        raise ProtocolError("answer that names devices out of order, or one of them twice: dropped")
+    return found
 
 
 def _read_group(read: _Reader, terms: Terms) -> tuple[int, bytes] | None:

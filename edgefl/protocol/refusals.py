@@ -28,7 +28,7 @@ CODES = {
     "steps": "steps that its examples and the training settings can't make",
     "influence": "more influence than ten times the bound",
     "terms": "of a masked round with other terms, or with terms that can't be",
-    "box": "a sealed seed that can't be opened, or is of another device",
+    "box": "a sealed seed that its helper can't open, or that is of another device",
     "sum": "masked vectors whose opened sum can't be",
 }
 FROM_A_DEVICE = frozenset(("header", "examples", "codec", "length", "finite", "steps", "influence"))

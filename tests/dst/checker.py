@@ -50,7 +50,7 @@ class Checker(Witness):
     def __init__(self, world: World) -> None:
         self._world = world
         self._manifest = world.schedule.manifest
-        self.masked = MaskedTruth()
+        self.masked = MaskedTruth(world.schedule.hostile)
         self.truth = Truth(world.schedule, self.masked)
         self.liveness = Liveness(world, self.truth)
         world.aggregator.disk.told = self.truth.committed
@@ -157,7 +157,7 @@ class Checker(Witness):
         if not aggregator.alive or aggregator.machine.tally is None or round.manifest != self._manifest.id:
             return
         if (round.round, round.attempt) == (aggregator.machine.round, self.truth.start):
-            there = host.name in aggregator.machine.tally.counted
+            there = host.is_hostile or host.name in aggregator.machine.tally.counted
             require(there, "I06", "%s believes to be counted in round %d", host.name, round.round)
 
     # Aggregator
@@ -268,9 +268,9 @@ class Checker(Witness):
         require(counted, "I06", "receipt for %s, which is not counted", device)
 
     def _rejected(self, receipt: Receipt, device: str | None, machine: RoundCoordinator) -> None:
-        """No update is bad here. It must be of an attempt of its round that asked others, or had another model, or was
-        no profile."""
-        if receipt.round in self.truth.profiles:
+        """No update is bad here, but a hostile device's. It must be of an attempt of its round that asked others, or
+        had another model, or was no profile."""
+        if receipt.round in self.truth.profiles or device == self._world.schedule.hostile:
             return
         closed = machine.earlier.closed.get(receipt.round)
         require(closed is not None, "I06", "%s: %s", device, receipt.reason)
@@ -363,7 +363,8 @@ class Checker(Witness):
         """
         saved, truth = host.disk.truth.outbox, self.truth
         assert saved is not None
-        require(not truth.may_count(host.name, saved), "I06", "%s drops its update of round %d", host.name, saved.round)
+        may_count = truth.may_count(host.name, saved) and not host.is_hostile
+        require(not may_count, "I06", "%s drops its update of round %d", host.name, saved.round)
         if self._manifest.keeps_own and saved.manifest == self._manifest.id and saved.mode == "train":
             known = applied or truth.fallbacks or not truth.in_a_model(host.name, saved.round)
             require(known, "I11", "%s loses what it has of its own in round %d", host.name, saved.round)

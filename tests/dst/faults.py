@@ -121,7 +121,7 @@ class Faults:
     def _leave(self) -> None:
         """For ever, as long as enough devices are left for a round."""
         world = self._world
-        left = [device for device in world.devices if not (device.gone or device.handicap)]
+        left = [device for device in world.devices if not (device.gone or device.handicap or device.is_hostile)]
         if len(left) > max(2, world.schedule.config.min_reports) and world.rng.random() < 0.3:
             device = world.rng.choice(left)
             device.gone = True

@@ -88,6 +88,7 @@ class DeviceHost(Host[device_events.Event, device_events.Action]):
         self.fail_next = False
         self.last_round: Round | None = None  # that the checker has seen
         self.handicap = world.schedule.lasting.handicaps.get(name, "")
+        self.is_hostile = name == world.schedule.hostile
         self._job: TrainJob | None = None
         rate = world.schedule.lasting.rate_of(name)
         if rate is not None:
@@ -220,7 +221,7 @@ class DeviceHost(Host[device_events.Event, device_events.Action]):
 
     def _mask(self, job: TrainJob) -> tuple[bytes, dict[str, bytes]]:
         delta = job.manifest.mask.shared(lesson(self.name, job.round.round, job.params))
-        blob, q, digest = masked.answer(job, self.name, delta, self.world.rng.getrandbits(64))
+        blob, q, digest = masked.answer(job, self.name, delta, self.world.rng.getrandbits(64), nonsense=self.is_hostile)
         self.world.checker.masked.made[self.name, digest] = q
         return blob, {}
 

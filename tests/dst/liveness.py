@@ -56,7 +56,7 @@ class Liveness:
         world, schedule = self._world, self._world.schedule
         assert world.healed_at is not None
         new = self._truth.records[self._from :]
-        left = {device.name for device in world.devices if not (device.gone or device.handicap)}
+        left = {device.name for device in world.devices if not (device.gone or device.handicap or device.is_hostile)}
         waited = world.clock.now - world.healed_at
         done = bool(new)
         if len(left) == len(world.devices) or self._asks_all():  # else the drawn devices may have left

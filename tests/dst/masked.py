@@ -1,7 +1,8 @@
 """Masked rounds in the simulation: schedules, a helper and its disk, and what only the simulation knows of the sums.
 
 A device's integers follow from its name and the terms alone, so the simulation knows what each sum has to be; its seeds
-are fresh in every training. The helper may die between any two actions, and its disk fails as all disks do.
+are fresh in every training. The helper may die between any two actions, and its disk fails as all disks do. In some
+schedules one device seals nonsense.
 """
 
 from __future__ import annotations
@@ -28,12 +29,12 @@ from edgefl.helper.least import Least
 from edgefl.helper.state import State
 from edgefl.machine import Publish
 from edgefl.masking import sealed
-from edgefl.masking.update import mask
+from edgefl.masking.update import _AT_BOXES, mask
 from edgefl.masking.vector import Mean, mean, quantize
 from edgefl.protocol.envelope import Envelope
 from edgefl.protocol.terms import Party, Terms
 from edgefl.protocol.update_header import UpdateHeader
-from edgefl.settings import PrivacySettings
+from edgefl.settings import PrivacySettings, RoundSettings
 from edgefl.simulation.task import Drawn
 from edgefl.trust.ed25519 import SigningKey, to_text
 from edgefl.trust.helper_certificate import HelperCertificate
@@ -67,7 +68,14 @@ def draw(seed: int) -> Schedule:
         found.manifest, codec="raw32", codec_options={}, forms=[], error_feedback=False, downlink="raw32",
         downlink_options={}, span=1, local=None,
     )  # fmt: skip
-    return replace(found, manifest=manifest, config=rounds, masked=True)
+    return replace(found, manifest=manifest, config=rounds, masked=True, hostile=_hostile(seed, found, rounds))
+
+
+def _hostile(seed: int, schedule: Schedule, rounds: RoundSettings) -> str:
+    """The device that seals nonsense, where the others that have no handicap are enough for a round; "" is none."""
+    healthy = [device for device in schedule.devices if device not in schedule.lasting.handicaps]
+    enough = len(healthy) > max(rounds.min_reports, LEAST)
+    return healthy[seed % len(healthy)] if seed % 3 == 1 and enough else ""
 
 
 def privacy_of(schedule: Schedule) -> PrivacySettings:
@@ -105,18 +113,25 @@ def integers(device: str, terms: Terms, delta: np.ndarray) -> np.ndarray:
     return quantize(delta.astype(np.float32), 1, terms, Drawn(f"rounding {device} {terms.digest.hex()}")).q
 
 
-def answer(job: TrainJob, device: str, delta: np.ndarray, salt: object) -> tuple[bytes, np.ndarray, bytes]:
-    """The update, which is still to be signed; its integers, and H."""
+def answer(
+    job: TrainJob, device: str, delta: np.ndarray, salt: object, *, nonsense: bool = False
+) -> tuple[bytes, np.ndarray, bytes]:
+    """The update, which is still to be signed, with `nonsense` in its box or not; its integers, and H."""
     terms = terms_of(job.round, job.manifest)
     q = integers(device, terms, delta)
     payload = mask(q, terms, device, None, Drawn(f"{device} {salt}"))
+    if nonsense:
+        begins, ends = _AT_BOXES + 2, len(payload) - terms.packed_bytes
+        payload = payload[:begins] + Drawn(f"nonsense {salt}")(ends - begins) + payload[ends:]
     return UpdateHeader.masked().to_bytes() + payload, q, terms.digest
 
 
 class MaskedTruth:
-    """`made` has the integers of every update, by device and H; `sets` the set that each round was asked for."""
+    """`made` has the integers of every update, by device and H; `sets` the set that each round was asked for. Those of
+    the `hostile` device are in no sum."""
 
-    def __init__(self) -> None:
+    def __init__(self, hostile: str) -> None:
+        self._hostile = hostile
         self.made: dict[tuple[str, bytes], np.ndarray] = {}
         self.sets: dict[int, SavedAsk] = {}
         self.opened: dict[int, bytes] = {}  # round -> digest of the set that left the helper
@@ -143,7 +158,7 @@ class MaskedTruth:
         require(sorted(saved.entries) == devices, "I35", "%r counted, asked for %r", devices, sorted(saved.entries))
         means = []
         for group in saved.groups:
-            if len(group) >= saved.terms.least:
+            if len(group) >= saved.terms.least and self._hostile not in group:
                 total = sum(self.made[device, saved.terms.digest].astype(np.int64) for device in group)
                 means.append(mean(total, saved.terms).delta)
         return means[0] if len(means) == 1 else np.median(means, axis=0).astype(np.float32)

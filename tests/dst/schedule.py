@@ -92,6 +92,7 @@ class Schedule:
     heal_at: float
     lasting: Lasting
     masked: bool = False  # rounds are (masked.py)
+    hostile: str = ""  # the device that seals nonsense in masked rounds
 
     @classmethod
     def draw(cls, seed: int) -> Schedule:

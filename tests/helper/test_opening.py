@@ -87,6 +87,7 @@ def test_a_device_that_seals_nonsense_takes_its_own_group_out_and_no_other():
     left = [device for device in DEVICES if terms.group_of(device) != own]
     expected = sum(q_of(device, terms).astype(np.int64) for device in left)
     np.testing.assert_array_equal(opened_sum(answer, left, terms, 1 - own), expected)
+    assert answer.unopened == (hostile,), "the aggregator can bar it"
     assert any(f"{hostile}: sealed seed for other terms" in line for line in desk.log), "its owner can look for it"
     second = desk.ask(ask)
     assert second is not None and second.reason.startswith("second: "), "without it, it is another set"

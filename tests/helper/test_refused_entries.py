@@ -134,6 +134,29 @@ def test_a_sealed_seed_that_our_key_does_not_open_or_that_is_replayed():
     assert answer is not None and not answer.reason, "else this test could not fail"
 
 
+def test_all_devices_that_seal_nonsense_are_named_and_the_set_without_them_is_opened():
+    """At once, or each of them would cost a round. Nothing was opened of the set with them."""
+    terms, desk = terms_of(), Desk()
+    ask, nonsense = ask_of(terms, DEVICES[:5]), [bytes(130)]
+    broken = {device: signed_with(terms, device, nonsense) for device in (DEVICES[1], DEVICES[3])}
+    whole = with_entries(ask, *(broken.get(entry.device, entry) for entry in ask.entries))
+    reason = refused(desk, whole, "box")
+    assert f"{DEVICES[1]}: " in reason and f"and those of 1 more, such as {DEVICES[3]}" in reason
+    answer = desk.ask(whole)
+    assert answer is not None and answer.unopened == (DEVICES[1], DEVICES[3])
+    left = desk.ask(ask_of(terms, [DEVICES[0], DEVICES[2], DEVICES[4]]))
+    assert left is not None and not left.reason and left.unopened == ()
+    refused(desk, whole, "second")
+
+
+def test_a_refusal_names_no_more_devices_than_it_has_room_for(monkeypatch):
+    monkeypatch.setattr("edgefl.helper.opening.MAX_NAMED", 3)
+    terms = terms_of()
+    ask = ask_of(terms, DEVICES)
+    answer = Desk().ask(with_entries(ask, *(signed_with(terms, entry.device, [bytes(130)]) for entry in ask.entries)))
+    assert answer is not None and answer.unopened == tuple(DEVICES[:3])
+
+
 def test_too_many_or_too_few_sealed_seeds():
     north, south = keys_of(), keys_of(name="south")
     two = ask_of(terms_of(keys=[north, south]), DEVICES[:2])

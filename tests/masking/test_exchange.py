@@ -132,6 +132,19 @@ def test_an_answer_is_read_back():
     assert found.reason.startswith("a set of 1 device") and found.groups == ()
 
 
+def test_devices_that_an_answer_names_are_read_back():
+    """An answer that names none is as it ever was, byte for byte."""
+    assert ANSWER.to_bytes("north", NORTH.key)[0] == 1
+    for named in (("dev-1",), ("a", "dev-2", "z" * 64), tuple(f"d{n:063}" for n in range(exchange.MAX_NAMED))):
+        naming = replace(ANSWER, unopened=named)
+        raw = naming.to_bytes("north", NORTH.key)
+        assert raw[0] == 2 and read(raw) == naming
+        refusal = replace(naming, groups=(), reason="box: " + "x" * 495)
+        assert read(refusal.to_bytes("north", NORTH.key)) == refusal
+    full = replace(naming, groups=((3, packed(1)), (4, packed(2))), reason="")
+    assert len(full.to_bytes("north", NORTH.key)) <= exchange.answer_bound(OWN)
+
+
 def test_an_answer_of_another_helper_key_or_terms_is_refused():
     raw = ANSWER.to_bytes("north", NORTH.key)
     for options in (
@@ -148,7 +161,9 @@ def test_an_answer_of_another_helper_key_or_terms_is_refused():
     [
         {"groups": ((3, packed(1)),)}, {"groups": ((13, packed(1)), None)}, {"groups": ((3, packed(1)[:-1]), None)},
         {"epsilon": float("nan")}, {"epsilon": -1.0}, {"epsilon": float("inf")}, {"groups": ()},
-        {"reason": "no", "groups": ((3, packed(1)), None)},
+        {"reason": "no", "groups": ((3, packed(1)), None)}, {"unopened": ("b", "a")}, {"unopened": ("a", "a")},
+        {"unopened": ("a/b",)}, {"unopened": ("",)}, {"unopened": ("a" * 65,)},
+        {"unopened": tuple(f"d{n:04}" for n in range(exchange.MAX_NAMED + 1))},
     ],
 )  # fmt: skip
 def test_an_answer_that_cant_be_is_refused_although_it_is_signed(changes):

@@ -1,8 +1,8 @@
 """Schedules of the deterministic simulation whose rounds are masked.
 
-Aggregator, devices and helper die, disks fail, the network repeats and loses. What is committed is the exact sum of the
-devices that it names, and no round is opened for two sets. Then guards are removed one at a time: the simulation, or a
-test of the guard, must notice.
+Aggregator, devices and helper die, disks fail, the network repeats and loses, one device may seal nonsense. What is
+committed is the exact sum of the devices that it names, and no round is opened for two sets. Then guards are removed
+one at a time: the simulation, or a test of the guard, must notice.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from edgefl.coordinator.events import SaveAsk
 from edgefl.coordinator.masked_sum import MaskedSum
 from edgefl.coordinator.summing import Summing
 from edgefl.coordinator.unmasking import Unmasking
+from edgefl.coordinator.unopened import Unopened
 from edgefl.device import masked as device_masked
 from edgefl.device import saved_update
 from edgefl.device.consent import Consent
@@ -97,6 +98,18 @@ def test_a_vector_is_added_twice(monkeypatch):
 
     monkeypatch.setattr(MaskedSum, "add", add)
     assert broken(10) != ""
+
+
+def test_a_device_that_seals_nonsense_is_not_barred(monkeypatch):
+    monkeypatch.setattr(Unopened, "_bar_unopened", lambda *args: [])
+    assert broken(20, known=7) == "I07"
+
+
+def test_a_device_that_seals_nonsense_is_barred_and_stays_in_the_set(monkeypatch):
+    """The round is abandoned, and no promise is broken: a test of its own says that it goes on."""
+    monkeypatch.setattr(MaskedSum, "without", lambda self, devices: None)
+    named = "coordinator/test_sealed_nonsense::test_one_device_that_seals_nonsense_costs_no_other_device_its_round"
+    assert breaks(monkeypatch, named)
 
 
 def test_masks_are_not_taken_away(monkeypatch):

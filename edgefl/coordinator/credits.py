@@ -118,10 +118,10 @@ class Credits:
 
 
 def header_for(mode: Mode, blob: bytes, *, masked: bool = False) -> UpdateHeader:
-    """The header of an update of a round of this mode; ProtocolError if the update is of another one. `masked`: rounds
-    that train are."""
+    """The header of an update of a round of this mode; ProtocolError if the update is of another one. `masked`: all
+    rounds are, but for those that only evaluate."""
     header = UpdateHeader.from_bytes(blob)
-    if header.is_masked != (masked and mode == "train"):
+    if header.is_masked != (masked and mode != "evaluate"):
         what, where = ("a", "is not") if header.is_masked else ("no", "is")
         raise ProtocolError(f"{what} masked update in a round that {where} masked: rejected", "header")
     if header.mode != mode:

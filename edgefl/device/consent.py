@@ -9,7 +9,7 @@ from __future__ import annotations
 from ..errors import ProtocolError
 from ..protocol.manifest import Manifest
 from ..protocol.round import Round
-from ..protocol.update_header import MASKED
+from ..protocol.update_header import HIDING
 from .events import Action, SaveSeen
 from .masked import terms_of
 from .policy import Policy
@@ -50,7 +50,7 @@ class Consent:
 
     def keeps(self, blob: bytes) -> bool:
         """Whether a saved update may still leave: the owner may want masks since it was made."""
-        return not self.policy.masked or blob[1] == MASKED
+        return not self.policy.masked or blob[1] in HIDING
 
     def news(self) -> list[Action]:
         """What has to be stored of what was seen."""

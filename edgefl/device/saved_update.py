@@ -15,7 +15,7 @@ from ..errors import ProtocolError
 from ..protocol.inbox import Receipt
 from ..protocol.round import UNEARNED_ROUNDS, Round
 from ..protocol.terms import Terms, digest_of
-from ..protocol.update_header import MASKED, UpdateHeader
+from ..protocol.update_header import HIDING, UpdateHeader
 from .events import Action, DropUpdate, MarkCounted, Origin, Outbox, SaveUpdate, Trained
 from .slots import Slot
 
@@ -152,7 +152,7 @@ class SavedUpdate:
 
 def _is_under(saved: Outbox, round: Round) -> bool:
     """Whether the update was masked as the terms of the round want it, or neither is masked."""
-    masked = saved.blob[1] == MASKED
+    masked = saved.blob[1] in HIDING
     if not (masked and round.terms):
         return masked == bool(round.terms)
     size = UpdateHeader.size_of(saved.blob)

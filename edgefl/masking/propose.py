@@ -6,9 +6,11 @@ import math
 from typing import Any, Literal
 
 from ..errors import UsageError
-from ..protocol.terms import MOST_SCORE, SCORES
+from ..protocol.profile_terms import ProfileTerms, digit_bits
+from ..protocol.terms import MAX_BITS, MOST_SCORE, SCORES
 
 SPREAD = {"subset": 12.0, "hadamard": 5.0}  # the reach, in root mean squares of what is sent
+MOST_NORM2 = 2**62  # that terms can say: of counts it is no bound that matters, since they have no noise
 MARGIN = 1.1  # of the norm of a subset, above its share of the clip
 
 
@@ -39,4 +41,15 @@ def propose(
         "params": params, "coordinates": coordinates, "whole": whole, "transform": transform, "bits": bits,
         "reach": reach, "grid": grid, "clip": clip, "norm2": math.ceil(rounded) + fixed, "most": devices,
         "weights": weights, "scores": scores,
+    }  # fmt: skip
+
+
+def propose_counts(columns: int, labels: int, devices: int) -> dict[str, Any]:
+    """Fields of Terms for a profile of so many columns and labels, by at most so many devices."""
+    reach = (1 << digit_bits((2 ** (MAX_BITS - 1) - 1) // devices)) - 1
+    profile = ProfileTerms.fitting(columns, labels, reach)
+    length = profile.length(reach)
+    return {
+        "params": length, "coordinates": length, "bits": MAX_BITS, "reach": reach, "grid": 1.0, "clip": 1.0,
+        "norm2": min(MOST_NORM2, length * reach**2 + 1), "most": devices, "profile": profile,
     }  # fmt: skip

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from ..digests import sha256
 from ..errors import ProtocolError
 from ..trust.ed25519 import SIGNATURE_BYTES, SigningKey, verify
-from .update_header import MASKED, PROFILE, UpdateHeader
+from .update_header import MASKED, MASKED_PROFILE, PROFILE, UpdateHeader
 
 _PREFIX = "edgefl update 1"
 _AT, _END = UpdateHeader.SIZE, UpdateHeader.SIZE + SIGNATURE_BYTES
@@ -60,7 +60,7 @@ def check(blob: bytes, context: Context, public: bytes) -> None:
 def _statement(head: bytes | memoryview, rest: bytes | memoryview, context: Context) -> bytes:
     """The bytes that are signed; `head` and `rest` are the update without its signature."""
     digest = sha256(head, rest)
-    kinds = {PROFILE: "profile", MASKED: "masked"}
+    kinds = {PROFILE: "profile", MASKED: "masked", MASKED_PROFILE: "masked profile"}
     mode = kinds.get(head[1]) or ("train" if any(head[4:8]) else "evaluate")
     where = (
         f"{context.federation}\n{context.epoch}\n{context.run}\n{context.round}\n{context.version}\n{context.device}"

@@ -26,7 +26,8 @@ import numpy as np
 from ..errors import ProtocolError
 
 FEATURE = "profile"  # what a round of this mode requires of a device
-LARGEST = 2.0**60
+VALUE_BITS = 60  # before the point
+LARGEST = 2.0**VALUE_BITS
 SUM_BITS, SQUARE_BITS = 40, 80  # behind the point
 LOWEST = -24  # octave of the first bin
 BINS = 4 * 64  # of each sign
@@ -77,7 +78,7 @@ class Statistics(NamedTuple):
 
 def largest_sums(values: int) -> tuple[int, int]:
     """The largest sum and sum of squares of so many values, as they are told."""
-    return values * 2 ** (60 + SUM_BITS), values * 2 ** (120 + SQUARE_BITS)
+    return values * 2 ** (VALUE_BITS + SUM_BITS), values * 2 ** (2 * VALUE_BITS + SQUARE_BITS)
 
 
 def bin_edges(key: int) -> tuple[float, float]:
@@ -192,12 +193,12 @@ def _column(reader: _Reader, most: int) -> Column:
         raise _refuse("a column has more values than its examples")
     told = reader.counts(bins, _BINS, most=most, span=(-BINS, BINS))
     column = Column(values, int.from_bytes(signed, "little", signed=True), int.from_bytes(unsigned, "little"), told)
-    if told.counts.sum() != values or not _can_be(column):
+    if told.counts.sum() != values or not can_be(column):
         raise _refuse("a column's sums are of no data")
     return column
 
 
-def _can_be(column: Column) -> bool:
+def can_be(column: Column) -> bool:
     """Whether any numbers within the bounds have these sums; the inequality is Cauchy and Schwarz's."""
     values, total, squares, _ = column
     most, most_squares = largest_sums(values)

@@ -10,7 +10,7 @@ A device sends L = d + 4 + 1 (+ 3) integers, each centred in Z_2^m:
     d coordinates | 1 1 1 1 | w | held-out weight, loss, accuracy
 
 The ones add up to the count, and find a faulty sum. w is the weight of the device's delta. The last three are there if
-`scores` is set.
+`scores` is set. In a round of mode "profile" the d coordinates are counts (profile_terms.py), and d = P.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from ..errors import ProtocolError
 from ..settings.sections import Count, Positive
 from ..trust.ed25519 import from_text
 from .messages import KeepsBytes, Sha256, decode
+from .profile_terms import ProfileTerms
 from .round import MAX_TERMS, Round
 
 FEATURE = "masked"  # what a masked round requires of a device
@@ -77,6 +78,7 @@ class Terms(KeepsBytes, frozen=True, dict=True, forbid_unknown_fields=True, omit
     A set has `least` devices or more, and `most` at most. A device's weight is min(`weights`, ceil(n / `examples`)).
     Each device is in one of `groups` groups, by H and its name, and each group is opened by itself.
     `epsilon`, `delta`: what is spent once this round is over; 0 without noise.
+    `profile`: devices tell of their columns, and send no delta.
     """
 
     federation: Name
@@ -105,6 +107,7 @@ class Terms(KeepsBytes, frozen=True, dict=True, forbid_unknown_fields=True, omit
     noise: Noise = Noise()
     epsilon: NotNegative = 0.0
     delta: Annotated[float, Meta(ge=0, lt=1)] = 0.0
+    profile: ProfileTerms | None = None
 
     @classmethod
     def read(cls, text: str) -> Terms:
@@ -223,13 +226,26 @@ class Terms(KeepsBytes, frozen=True, dict=True, forbid_unknown_fields=True, omit
             (noise.kind == "banded" and not 0 < noise.band <= max(noise.separation, 1), "a band above the separation"),
             (noise.kind != "none" and self.weights > 1, "weights whose sum the noise would hide"),
             (noise.kind == "none" and (self.epsilon > 0 or self.delta > 0), "an epsilon without noise"),
+            *self._faults_of_profile(),
+        )
+
+    def _faults_of_profile(self) -> tuple[tuple[bool, str], ...]:
+        if (profile := self.profile) is None:
+            return ()
+        plain = (self.transform, self.whole, self.weights, self.scores, self.groups) == ("subset", 0, 1, False, 1)
+        return (
+            (bool(why := profile.fault()), f"a profile of {why}"),
+            (self.coordinates != self.params, "a part of a profile"),
+            (self.coordinates != profile.length(self.reach), "other coordinates than the profile's"),
+            (not plain, "a profile with weights, scores, groups or a transform"),
         )
 
     def check_round(self, round: Round, federation: str) -> None:
         """ProtocolError unless these are the terms of this round."""
         own = (self.federation, self.run, self.round, self.version, self.model_sha256, self.manifest)
         asked = (federation, round.run, round.round, round.version, round.model_sha256, round.manifest)
-        if own != asked or round.mode != "train" or FEATURE not in round.requires:
+        mode = "train" if self.profile is None else "profile"
+        if own != asked or round.mode != mode or FEATURE not in round.requires:
             raise ProtocolError("the terms of a masked round are of another round or model: refused", "terms")
 
 

@@ -11,7 +11,8 @@ from msgspec.structs import replace
 from ..errors import ProtocolError
 from ..settings import Mode
 
-PROFILE, WITH_PERSONAL, MASKED = 1, 2, 3  # kinds
+PROFILE, WITH_PERSONAL, MASKED, MASKED_PROFILE = 1, 2, 3, 4  # kinds
+HIDING = (MASKED, MASKED_PROFILE)
 
 
 class PersonalScores(msgspec.Struct, frozen=True, gc=False):
@@ -47,7 +48,8 @@ class UpdateHeader(msgspec.Struct, frozen=True, gc=False):
 
     `kind` is 0, or 1 in a round of mode "profile": column statistics follow instead of a delta (statistics.py). It is 2
     where the last 12 bytes of the header are the scores of the device's own model (PersonalScores). It is 3 in a masked
-    round: all its numbers are 0 or None, and a masked vector follows (masking/update.py).
+    round: all its numbers are 0 or None, and a masked vector follows (masking/update.py); and 4 in a masked round of
+    mode "profile".
     `num_examples` is n_k, 0 in a round that only evaluates: nothing follows then. `loss` is the mean training loss,
     `train_ms` the time that training took on the device, `bytes_down` the payload bytes that the device received since
     its last update that was counted (or since it started). `eval_loss` and `eval_accuracy` are those of the model as
@@ -80,19 +82,24 @@ class UpdateHeader(msgspec.Struct, frozen=True, gc=False):
             return "profile"
         return "train" if self.num_examples or self.is_masked else "evaluate"
 
+    @property
+    def kind(self) -> int:
+        """The number in the second byte."""
+        if self.is_masked:
+            return MASKED_PROFILE if self.is_profile else MASKED
+        return PROFILE if self.is_profile else WITH_PERSONAL if self.personal is not None else 0
+
     @classmethod
-    def masked(cls) -> UpdateHeader:
-        """The header of every masked update: it tells nothing of its device."""
-        return cls(0, 0, 0.0, 0, 0, is_masked=True)
+    def masked(cls, *, profile: bool = False) -> UpdateHeader:
+        """The header of every masked update of such a round: it tells nothing of its device."""
+        return cls(0, 0, 0.0, 0, 0, is_profile=profile, is_masked=True)
 
     def to_bytes(self) -> bytes:
         """The header as this version writes it."""
         scores = (math.nan if score is None else score for score in (self.eval_loss, self.eval_accuracy))
-        kind, told = PROFILE if self.is_profile else MASKED if self.is_masked else 0, b""
-        if self.personal is not None:
-            kind, told = WITH_PERSONAL, self.personal.to_bytes()
+        told = b"" if self.personal is None else self.personal.to_bytes()
         head = self._LAYOUT.pack(
-            self.LAYOUT, kind, self.SIZE + len(told), self.num_examples, self.steps, self.loss, self.train_ms,
+            self.LAYOUT, self.kind, self.SIZE + len(told), self.num_examples, self.steps, self.loss, self.train_ms,
             self.num_eval, self.bytes_down, *scores,
         )  # fmt: skip
         return head + told
@@ -100,7 +107,7 @@ class UpdateHeader(msgspec.Struct, frozen=True, gc=False):
     @staticmethod
     def mode_of(blob: bytes) -> Mode:
         """The mode of the round that the update `blob` reports to; its header is not checked."""
-        if blob[1] == PROFILE:
+        if blob[1] in (PROFILE, MASKED_PROFILE):
             return "profile"
         return "evaluate" if UpdateHeader.size_of(blob) == len(blob) else "train"
 
@@ -117,7 +124,7 @@ class UpdateHeader(msgspec.Struct, frozen=True, gc=False):
         (layout, kind, size, num_examples, steps, loss, train_ms, num_eval, bytes_down, *scores) = (
             cls._LAYOUT.unpack_from(blob)
         )
-        if layout != cls.LAYOUT or kind > MASKED:
+        if layout != cls.LAYOUT or kind > MASKED_PROFILE:
             raise ProtocolError(f"update whose header is not of layout {cls.LAYOUT}: update the older side", "header")
         least = cls.SIZE + PersonalScores.SIZE * (kind == WITH_PERSONAL)
         if not least <= size <= min(len(blob), cls.MAX_SIZE):
@@ -127,17 +134,17 @@ class UpdateHeader(msgspec.Struct, frozen=True, gc=False):
             raise ProtocolError(
                 f"update claims {claim} examples, at most {cls.MAX_EXAMPLES} are believed: rejected", "examples"
             )
-        if (num_examples == 0 and kind != MASKED) != (len(blob) == size):
+        if (num_examples == 0 and kind not in HIDING) != (len(blob) == size):
             raise ProtocolError(f"update of {len(blob)} bytes from {num_examples} examples: rejected", "header")
         if not math.isfinite(loss):
             raise ProtocolError("update's header has a training loss that is not finite: rejected", "finite")
         eval_loss, eval_accuracy = (None if math.isnan(score) else score for score in scores)
         told = bytes(blob[size - PersonalScores.SIZE : size]) if kind == WITH_PERSONAL else None
         header = cls(
-            num_examples, steps, loss, train_ms, bytes_down, num_eval, eval_loss, eval_accuracy, size, kind == PROFILE,
-            None if told is None else PersonalScores.from_bytes(told), kind == MASKED,
+            num_examples, steps, loss, train_ms, bytes_down, num_eval, eval_loss, eval_accuracy, size,
+            kind in (PROFILE, MASKED_PROFILE), None if told is None else PersonalScores.from_bytes(told), kind in HIDING,
         )  # fmt: skip
-        if header.is_masked and replace(header, size=cls.SIZE) != cls.masked():
+        if header.is_masked and replace(header, size=cls.SIZE) != cls.masked(profile=header.is_profile):
             raise ProtocolError("update's header tells what a masked update must not: rejected", "header")
         if not header._evaluation_is_sound():
             raise ProtocolError("update's header has an evaluation that can't be: rejected", "header")

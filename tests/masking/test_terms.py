@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from edgefl.errors import ProtocolError
+from edgefl.protocol.profile_terms import ProfileTerms
 from edgefl.protocol.round import Frame, Round
 from edgefl.protocol.terms import Noise, Terms
 
@@ -30,7 +31,7 @@ def test_every_field_changes_the_digest():
         "manifest": "ee" * 8, "params": 101, "coordinates": 41, "seed": 6, "bits": 13, "reach": 99, "grid": 0.02,
         "clip": 0.9, "norm2": 20_001, "least": 3, "most": 11, "helpers": (masked.helper("south").party,),
         "transform": "hadamard", "whole": 3, "weights": 2, "examples": 2, "scores": True, "groups": 2,
-        "noise": Noise("independent", 1.0), "epsilon": 1.0, "delta": 1e-5,
+        "noise": Noise("independent", 1.0), "epsilon": 1.0, "delta": 1e-5, "profile": ProfileTerms(3),
     }  # fmt: skip
     assert set(changes) == set(Terms.__struct_fields__)
     made = {Terms(**{**fields_of(own), name: value}).digest for name, value in changes.items()}

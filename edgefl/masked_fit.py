@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from .errors import UsageError
+from .protocol.terms import MOST_DEVICES
 from .protocol.topics import check_helper
 from .settings import AdmissionSettings, RoundSettings, Settings
 from .settings.privacy import MOST_HELPERS
@@ -131,6 +132,11 @@ def most_of(settings: Settings) -> int | None:
     if rounds.goal is not None:
         return max(2, rounds.goal)
     return max(2, math.ceil(rounds.fraction * rounds.expect)) if rounds.expect else None
+
+
+def fleet_of(settings: Settings) -> int:
+    """The most devices that may tell of their columns in one round, which asks all that are there."""
+    return min(MOST_DEVICES, max(most_of(settings) or 0, settings.rounds.expect or 0))
 
 
 def rounds_of(settings: Settings) -> RoundSettings:

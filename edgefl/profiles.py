@@ -45,7 +45,7 @@ class LabelProfile(msgspec.Struct, array_like=True, frozen=True):
 class Profile(msgspec.Struct, frozen=True):
     """What `devices` have told together. Columns, bins and labels of fewer than `min_devices` are left out. `bounded`:
     no few devices could move means and deviations far (coordinator/gathering.py). `version`: the model that has them as
-    its scaling; None: no model has."""
+    its scaling; None: no model has. `masked`: the aggregator has seen the sums of all devices, and none of one."""
 
     round: int
     devices: int
@@ -55,6 +55,7 @@ class Profile(msgspec.Struct, frozen=True):
     columns: list[ColumnProfile]
     labels: list[LabelProfile]
     version: int | None = None
+    masked: bool = False
 
     def to_json(self) -> bytes:
         """As it is written into `FILE`."""

@@ -43,7 +43,8 @@ LARGEST = 1e308  # JSON has no infinity
 class Entry(msgspec.Struct, frozen=True):
     """One update. `time` is in Unix seconds, by a clock that was or was not `trusted`; `bytes` and `sha256` are of the
     update, header and encoded delta; the norms, `signer`, `epsilon` and `delta` are an Origin's. The `mode` of an
-    update whose round was masked is "masked". `root`: the fingerprint of the federation's, "" without keys."""
+    update whose round was masked is "masked", or "masked profile". `root`: the fingerprint of the federation's, ""
+    without keys."""
 
     time: int
     trusted: bool
@@ -63,12 +64,16 @@ class Entry(msgspec.Struct, frozen=True):
     delta: float = 0.0
     root: str = ""
 
+    @property
+    def is_masked(self) -> bool:
+        return self.mode in ("masked", "masked profile")
+
     @classmethod
     def of(cls, outbox: Outbox, origin: Origin, unix_s: float, *, trusted: bool, root: str = "") -> Entry:
         """The entry of an update that is about to be saved."""
         blob = outbox.blob
         header = UpdateHeader.from_bytes(blob)
-        mode = "masked" if header.is_masked else outbox.mode
+        mode = ("masked profile" if header.is_profile else "masked") if header.is_masked else outbox.mode
         return cls(
             int(unix_s), trusted, origin.run, outbox.manifest, outbox.round, outbox.version, mode,
             origin.model_sha256, header.num_examples, len(blob), sha256(blob).hexdigest(), min(origin.norm, LARGEST),

@@ -75,4 +75,4 @@ def recover(options: argparse.Namespace) -> None:
 
 def _masked(reader: Reader, root: str) -> Iterator[Line]:
     """The entries of masked updates to this root, or to one that was not written down."""
-    return (line for line in reader.lines() if line.entry.mode == "masked" and line.entry.root in ("", root))
+    return (line for line in reader.lines() if line.entry.is_masked and line.entry.root in ("", root))

@@ -25,6 +25,7 @@ NO_DELTA = {
     "profile": "  column statistics",
     "evaluate": "  scores alone",
     "masked": "  masked",
+    "masked profile": "  masked column statistics",
 }  # what it is, by its round's mode
 
 
@@ -83,7 +84,7 @@ def _table(reader: Reader, bound: float | None) -> Iterator[str]:
             f"{entry.sha256[:16]}{clipped}{NO_DELTA.get(entry.mode, '')}"
         )
         count, total, first = count + (line.sent != 0), total + (line.sent or 0), first or line.number
-        if line.sent != 0 and entry.mode == "masked":
+        if line.sent != 0 and entry.is_masked:
             masked.setdefault(entry.root, Masked()).add(entry)
     yield from _of_masks(masked, reader.epsilons() if first > 1 else {}, bound)
     yield f"{count} updates, {total} bytes in all messages; `unknown` where the agent was killed before it could say"

@@ -150,7 +150,7 @@ class Announcer:
             cohort=tally.cohort.message if tally else None,
             late_rounds=config.late_window if mode == "train" else 0,
             mode=mode,
-            requires=["profile"] if mode == "profile" else [FEATURE] if masked else [],
+            requires=["profile"] * (mode == "profile") + [FEATURE] * (masked is not None),
             terms=masked.terms.text if masked else "",
             helpers=masked.certificates if masked else [],
             only_new_data=config.only_new_data,

@@ -21,6 +21,7 @@ from .admission import Admission, Judged
 from .closed_rounds import ClosedRound
 from .earlier_rounds import EarlierRounds
 from .events import Action, LateUpdate, SaveLate
+from .gathering import Gathering
 from .held_back import HeldBack
 from .influence import TooMuch
 from .late_table import LateTable
@@ -46,7 +47,7 @@ class Counting:
         """Add a whole update of the open round."""
         try:
             judged = self._add(tally.mode, where, blob, 0) if tally.masked is None else self._mask(tally, where, blob)
-            if tally.gathering is not None:
+            if isinstance(tally.gathering, Gathering):
                 tally.gathering.add(judged.header, memoryview(blob)[judged.header.size :])
         except (ProtocolError, CodecError) as error:
             tally.reject(where.device)
@@ -203,7 +204,7 @@ class Counting:
     def _mask(self, tally: Tally, where: UpdateTopic, blob: bytes) -> Judged:
         """Add one masked update; ProtocolError or CodecError, with nothing changed."""
         assert tally.masked is not None
-        header, member = self._admission.check("train", where.device, blob), self._signing.member(where.device)
+        header, member = self._admission.check(tally.mode, where.device, blob), self._signing.member(where.device)
         if member is None:
             raise NotSigned(f"device {where.device} is not enrolled, or revoked: rejected")
         tally.masked.add(where.device, memoryview(blob)[header.size :], member.public)

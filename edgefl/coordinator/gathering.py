@@ -68,7 +68,7 @@ class Gathering:
         found = (self._column(at, rows[:, :, at]) for at in range(self._columns.number))
         labels = [
             LabelProfile(int(at), int(self._labels[0, at]), int(self._labels[1, at]))
-            for at in _shown(self._labels, self._settings.min_devices)
+            for at in shown(self._labels, self._settings.min_devices)
         ]
         return Profile(
             round, len(self._rows), self._examples, self._settings.min_devices, self._bounded,
@@ -84,7 +84,7 @@ class Gathering:
         if self._bounded:
             rows = _trimmed(rows, min(max(least - 1, len(rows) // 10), (len(rows) - 1) // 2))
         mean, variance = _pooled(rows)
-        keys = _shown(self._bins[:, at], least)
+        keys = shown(self._bins[:, at], least)
         bins = [_bin(int(key), self._bins[:, at]) for key in keys]
         ends = (bins[0].low, bins[-1].high) if bins else (None, None)
         values = int(self._bins[0, at].sum())
@@ -114,7 +114,7 @@ def _count(into: np.ndarray, counts: Counts, *, first: int) -> None:
     into[1, counts.keys - first] += 1
 
 
-def _shown(counts: np.ndarray, least: int) -> np.ndarray:
+def shown(counts: np.ndarray, least: int) -> np.ndarray:
     """counts (2, keys): the entries that may be shown, in order."""
     there = counts[1] > 0
     shown = there & (counts[1] >= least)

@@ -9,33 +9,37 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
+from ..core.columns import Columns, labels_of
 from ..core.seeds import derived_seed
 from ..errors import ProtocolError, UsageError
-from ..masking.propose import propose
+from ..masking.propose import propose, propose_counts
 from ..masking.update import bound
 from ..privacy.accountant import Mechanism
 from ..privacy.ledger import Ledger, SaveLedger
 from ..protocol.fleet import Spent
 from ..protocol.manifest import Manifest
+from ..protocol.statistics import MOST_LABELS
 from ..protocol.terms import Noise, Party, Terms
-from ..settings import PrivacySettings
+from ..settings import Mode, PrivacySettings
 
 SEEDS = 2**53
 NOWHERE: dict[str, Any] = {"round": 0, "version": 0, "model_sha256": "0" * 64, "manifest": "0" * 16}
 
 
 class MaskedTerms:
-    """`most`: the most updates in a sum. `max_payload`: the longest masked update. `certificates`: what the root says
-    of each helper, sealed, for the devices. `ledger`: what the federation has spent, at the settings' `delta`; noise is
+    """`most`: the most updates in a sum, and `fleet` in one of profiles. `certificates`: what the root says of each
+    helper, sealed, for the devices. `ledger`: what the federation has spent, at the settings' `delta`; noise is
     added by no rounds without one. UsageError if the settings make no terms."""
 
     def __init__(
         self, settings: PrivacySettings, manifest: Manifest, *, most: int, rounds: int, helpers: Sequence[Party],
-        certificates: Sequence[str] = (), ledger: Ledger | None = None,
+        certificates: Sequence[str] = (), ledger: Ledger | None = None, fleet: int = 0,
     ) -> None:  # fmt: skip
         self.settings, self.most, self.helpers = settings, most, tuple(helpers)
+        self.fleet, self._plan = max(most, fleet), manifest.plan
         self.certificates = list(certificates)
         self._rounds, self.ledger = rounds, ledger
         self._known: tuple[Ledger | None, int, float] = (None, 0, 0.0)
@@ -51,21 +55,37 @@ class MaskedTerms:
             (terms := self.terms(**NOWHERE)).check()
         except ProtocolError as error:
             raise UsageError(f"[privacy] can't be: {str(error).removesuffix(': refused')}: correct it") from None
-        self.max_payload = bound(terms)
+        self._longest = bound(terms)
+
+    def max_payload(self, mode: Mode) -> int:
+        """The longest masked update of a round of this mode."""
+        return self._longest if mode == "train" else bound(self.terms(**NOWHERE, mode="profile"))
+
+    @property
+    def no_profile(self) -> str:
+        """Why there can be no profile; "" if there can."""
+        return "" if self.mechanism is None else "the noise of [privacy] is not for profiles: there can be none"
+
+    @cached_property
+    def _counts(self) -> dict[str, Any]:
+        """The numbers of a profile."""
+        labels = min(labels_of(self._plan), MOST_LABELS)
+        return propose_counts(Columns.of(self._plan).number, labels, self.fleet)
 
     def adopt(self, helpers: Sequence[Party], certificates: Sequence[str]) -> None:
         """Other keys of the helpers, for the terms of rounds to come."""
         self.helpers, self.certificates = tuple(helpers), list(certificates)
 
-    def terms(self, *, round: int, version: int, model_sha256: str, manifest: str) -> Terms:
-        """The terms of one round."""
+    def terms(self, *, round: int, version: int, model_sha256: str, manifest: str, mode: Mode = "train") -> Terms:
+        """The terms of one round, which trains or tells of columns."""
         settings = self.settings
+        numbers = self._numbers | {"groups": settings.groups} if mode == "train" else self._counts
         noisy = self._noise.sigma > 0
         return Terms(
             federation=self._federation, run=self._run, round=round, version=version, model_sha256=model_sha256,
             manifest=manifest, seed=derived_seed(round, "masked", self._run) % SEEDS, least=settings.least,
-            helpers=self.helpers, examples=settings.unit, groups=settings.groups, noise=self._noise,
-            epsilon=self._epsilon(round) if round else 0.0, delta=settings.delta if noisy else 0.0, **self._numbers,
+            helpers=self.helpers, examples=settings.unit, noise=self._noise,
+            epsilon=self._epsilon(round) if round else 0.0, delta=settings.delta if noisy else 0.0, **numbers,
         )  # fmt: skip
 
     # ---- what is spent

@@ -22,9 +22,11 @@ from ..core.plan import Plan
 from ..history_record import RoundRecord
 from ..profiles import Profile
 from ..protocol.statistics import bound
+from ..protocol.terms import Terms
 from ..settings import FeatureSettings, RoundSettings
 from .events import Answered
 from .gathering import Gathering, scaling_of
+from .summed_profile import SummedProfile
 
 
 class ProfileRounds:
@@ -50,19 +52,21 @@ class ProfileRounds:
         asked = self._settings.is_federated and not self._identity_is_right
         return asked and self._scaling is not None and self._scaling.is_identity(params)
 
-    def rounds(self, config: RoundSettings, gathering: Gathering) -> RoundSettings:
+    def rounds(self, config: RoundSettings, gathering: Gathering | SummedProfile) -> RoundSettings:
         """What the settings of rounds mean for a profile: all devices that are there, as far as there is room."""
         return msgspec.structs.replace(
             config, mode="sync", fraction=1.0, over_select=None, goal=gathering.capacity,
             min_reports=max(config.min_reports, self._settings.min_devices),
         )  # fmt: skip
 
-    def open(self) -> Gathering:
-        """Such a round opens."""
+    def open(self, terms: Terms | None = None) -> Gathering | SummedProfile:
+        """Such a round opens; `terms`: it is masked."""
+        if terms is not None:
+            return SummedProfile(terms, self._settings.min_devices)
         return Gathering(self._plan, self._settings, bounded=self._bounded)
 
     def conclude(
-        self, gathering: Gathering, record: RoundRecord, params: np.ndarray
+        self, gathering: Gathering | SummedProfile, record: RoundRecord, params: np.ndarray
     ) -> tuple[RoundRecord, Profile, np.ndarray | None]:
         """The round is over, with enough reports: its record, the profile, and the scaled params (P,) if the model gets
         them."""

@@ -15,13 +15,17 @@ from .closing import Candidate
 from .events import Answered, AskProfile, SaveProfile
 from .gathering import Gathering
 from .state import CoordinatorState
+from .summed_profile import SummedProfile
 
 
 class Profiling(CoordinatorState):
     """Each method adds what the host has to do to `_out`."""
 
     def _on_profile_order(self, order: AskProfile) -> None:
-        """The next round makes a profile, unless the open one does."""
+        """The next round makes a profile, unless the open one does, or none can."""
+        if self.masked is not None and self.masked.no_profile:
+            self._out.append(Answered(order.order, False, self.masked.no_profile))
+            return
         self.profiles.orders.append(order.order)
 
     def _answer_profile_orders(self) -> None:
@@ -29,7 +33,9 @@ class Profiling(CoordinatorState):
         self._out += self.profiles.answers
         self.profiles.answers = []
 
-    def _conclude_profile(self, gathering: Gathering, record: RoundRecord) -> tuple[Candidate | None, RoundRecord]:
+    def _conclude_profile(
+        self, gathering: Gathering | SummedProfile, record: RoundRecord
+    ) -> tuple[Candidate | None, RoundRecord]:
         """The model with its scaling, if it gets one; the profile goes to the operator."""
         orders, self.profiles.orders = self.profiles.orders, deque()
         if record.state == "abandoned":

@@ -19,7 +19,7 @@ class Resting:
 
     def learn(self, record: RoundRecord) -> None:
         """A round is over: its devices have taken part, whatever has become of its sum."""
-        if self._separation > 1 and not record.profile:
+        if self._separation > 1:
             self._last.update(dict.fromkeys(record.devices, record.round))
 
     def at(self, round: int) -> frozenset[str]:

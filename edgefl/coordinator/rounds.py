@@ -67,10 +67,12 @@ class Rounds(Watching, Profiling, Summing):
             self._out.append(Note("info", text, round=self.round))
 
     def _open(self, present: list[str], now: float) -> None:
-        gathering = self.profiles.open() if self.profiles.wants(self.params) else None
         config, mode = self.config, self.config.mode_of(self.round)
+        mode = "profile" if self.profiles.wants(self.params) else mode
+        masked = self._masked_sum(mode)
+        gathering = self.profiles.open(None if masked is None else masked.terms) if mode == "profile" else None
         if gathering is not None:
-            config, mode = self.profiles.rounds(config, gathering), "profile"
+            config = self.profiles.rounds(config, gathering)
         run = self.announcer.manifest.run
         opening = opens.plan(
             config, self.standing, run=run, round=self.round, present=present, rng=self._rng,
@@ -82,7 +84,7 @@ class Rounds(Watching, Profiling, Summing):
             opening, round=self.round, version=self.version, mode=mode, opened_at=now, pacing=pacing,
             intake=self._make_intake(self.round, self.version, pacing.unasked, mode),
             any_round=config.mode == "async", resumed=self.tally is None and self.fence.attempt > 1,
-            gathering=gathering, keeps_losses=self.selection is not None, masked=self._masked_sum(mode),
+            gathering=gathering, keeps_losses=self.selection is not None, masked=masked,
         )  # fmt: skip
         self.admission.open(self.round)
         self.phase, self._announced_wait = "open", False
@@ -133,7 +135,7 @@ class Rounds(Watching, Profiling, Summing):
         if record.state == "abandoned":
             why = self.readiness.absence.why(tally, least, now)
             record = msgspec.structs.replace(record, why=why)
-        if record.state == "committed" and tally.masked is not None:
+        if record.state != "abandoned" and tally.masked is not None:
             record = msgspec.structs.replace(record, missed=self.earlier.close(tally, abandoned=False))
             self._begin_unmasking(tally.masked, record, now)
             return
@@ -163,8 +165,11 @@ class Rounds(Watching, Profiling, Summing):
             if candidate is not None:
                 self._evaluate(Closing(candidate, record, tally))
                 return
-            self.earlier.refuse(tally)
+            if tally.gathering is None:
+                self.earlier.refuse(tally)
             found = Closed(record, None, [])
+        elif isinstance(found, Closed) and tally is not None and tally.gathering is not None:  # orders wait for it
+            found = replace(found, record=self._conclude_profile(tally.gathering, found.record)[1])
         if isinstance(found, Closed):
             self._next(found, now)
 

@@ -272,11 +272,16 @@ class CoordinatorState:
             attempt=self.fence.attempt, config=self.config, unearned=unearned,
         )  # fmt: skip
 
+    def _max_payload(self, mode: Mode) -> int:
+        """The longest update of a round that is not masked, and does not only evaluate."""
+        return self._codec.bound(self._update_size) if mode == "train" else self.profiles.max_payload
+
     def _make_intake(self, round: int, version: int, unasked: int = 1, mode: Mode | None = None) -> RoundIntake:
         """`mode` is the round's, where its number alone does not say it."""
-        trained = self._codec.bound(self._update_size) if self.masked is None else self.masked.max_payload
-        lengths = {"train": trained, "profile": self.profiles.max_payload}
-        max_payload = lengths.get(mode or self.config.mode_of(round), 0)
+        mode = mode or self.config.mode_of(round)
+        max_payload = 0
+        if mode != "evaluate":
+            max_payload = self._max_payload(mode) if self.masked is None else self.masked.max_payload(mode)
         return RoundIntake(
             self._codec, max_payload, federation=self.announcer.hash, round=round, version=version, unasked=unasked
         )  # fmt: skip

@@ -14,6 +14,7 @@ from ..history_record import RoundRecord
 from ..machine import Note, Received
 from ..protocol.round import Draw
 from ..protocol.update_header import UpdateHeader
+from ..settings import Mode
 from ..strategies import Update
 from .admission import Judged
 from .closing import Closed
@@ -23,6 +24,7 @@ from .masked_sum import MaskedSum
 from .opening import Opening
 from .pace import Pacing
 from .saved_ask import SavedAsk
+from .summed_profile import SummedProfile
 from .tally import Tally
 from .unmasking import NotOpened, Total, Unmasking
 from .unopened import Unopened
@@ -31,14 +33,14 @@ from .unopened import Unopened
 class Summing(Unopened):
     """Each method adds what the host has to do to `_out`."""
 
-    def _masked_sum(self, mode: str) -> MaskedSum | None:
+    def _masked_sum(self, mode: Mode) -> MaskedSum | None:
         """What a round that opens now adds its updates to, if it is masked."""
-        if self.masked is None or mode != "train":
+        if self.masked is None or mode == "evaluate":
             return None
         announcer = self.announcer
         terms = self.masked.terms(
             round=self.round, version=self.version, model_sha256=announcer.downlink.sha256,
-            manifest=announcer.manifest_id,
+            manifest=announcer.manifest_id, mode=mode,
         )  # fmt: skip
         return MaskedSum(terms, self.masked.certificates)
 
@@ -75,13 +77,16 @@ class Summing(Unopened):
         rule = msgspec.json.decode(record.cohort, type=list[str] | Draw | None)
         cohort = Cohort(record.round, frozenset(rule) if isinstance(rule, list) else rule)
         opening = Opening(cohort, list(record.devices), [], deadline_s=self.config.deadline_s)
+        terms = self._unmasking.terms
+        mode: Mode = "profile" if record.profile else "train"
         self.tally = Tally(
-            opening, round=record.round, version=self.version, mode="train", opened_at=now - record.seconds,
-            pacing=Pacing(), intake=self._make_intake(record.round, self.version, 1, "train"), resumed=True,
-            masked=MaskedSum(self._unmasking.terms, self.masked.certificates if self.masked else ()),
+            opening, round=record.round, version=self.version, mode=mode, opened_at=now - record.seconds,
+            pacing=Pacing(), intake=self._make_intake(record.round, self.version, 1, mode), resumed=True,
+            masked=MaskedSum(terms, self.masked.certificates if self.masked else ()),
+            gathering=self.profiles.open(terms) if record.profile else None,
         )  # fmt: skip
         for device in record.devices:
-            self.tally.count(device, Judged(UpdateHeader.masked()))
+            self.tally.count(device, Judged(UpdateHeader.masked(profile=record.profile)))
         self._out.append(Note("info", f"round {self.round}: its sum is still to be opened", round=self.round))
 
     # Answers
@@ -124,7 +129,7 @@ class Summing(Unopened):
         return self._add_total(self._unmasking, total, now)
 
     def _add_total(self, unmasking: Unmasking, total: Total, now: float) -> RoundRecord:
-        """Give the strategy the mean as the one update of this round."""
+        """Give the strategy the mean as the one update of this round, or the gathering the sums of a profile."""
         record = unmasking.saved.record
         loss, accuracy = total.held_out or (None, None)
         waited = now - (unmasking.began_at if unmasking.began_at is not None else now)
@@ -135,9 +140,13 @@ class Summing(Unopened):
         if total.left_out:
             text = f"round {self.round}: {total.left_out} of {unmasking.terms.groups} groups are left out of the mean"
             self._out.append(Note("warning", text, round=self.round))
-        self.strategy.start(self.params, self.round)
-        payload = params_to_bytes(total.delta)
-        self.strategy.add(Update("", total.weight, codecs.get("raw32"), payload))
+        if total.profile is not None:
+            assert self.tally is not None and isinstance(self.tally.gathering, SummedProfile)
+            self.tally.gathering.take(total.profile)
+        else:
+            self.strategy.start(self.params, self.round)
+            payload = params_to_bytes(total.delta)
+            self.strategy.add(Update("", total.weight, codecs.get("raw32"), payload))
         for helper, devices in total.unopened:
             self._bar_unopened(helper, devices, unmasking.saved.entries, now)
         self._unmasking = None
@@ -152,7 +161,8 @@ class Summing(Unopened):
         self._unmasking = None
         self.earlier.refuse(tally)
         self._hear(unmasking.epsilon)
-        self._out.append(Note("warning", f"round {self.round} abandoned: {why}", round=self.round))
+        if tally.gathering is None:  # else its end is told with that of its orders
+            self._out.append(Note("warning", f"round {self.round} abandoned: {why}", round=self.round))
         record, began_at = unmasking.saved.record, unmasking.began_at
         record = msgspec.structs.replace(
             record, state="abandoned", version=self.version, why=why, seconds=now - tally.opened_at,

@@ -22,6 +22,7 @@ from .pace import Pacing
 from .patience import Patience
 from .shares import Shares
 from .standing import Outcome
+from .summed_profile import SummedProfile
 from .sums import Sums
 
 
@@ -42,8 +43,8 @@ class Tally(Shares):
 
     def __init__(
         self, opening: Opening, *, round: int, version: int, mode: Mode, opened_at: float, intake: RoundIntake,
-        pacing: Pacing, any_round: bool = False, resumed: bool = False, gathering: Gathering | None = None,
-        keeps_losses: bool = False, masked: MaskedSum | None = None,
+        pacing: Pacing, any_round: bool = False, resumed: bool = False,
+        gathering: Gathering | SummedProfile | None = None, keeps_losses: bool = False, masked: MaskedSum | None = None,
     ) -> None:  # fmt: skip
         super().__init__(opening.waiting, opening.cohort, any_round=any_round)
         self.round, self.version, self.mode = round, version, mode
@@ -209,6 +210,7 @@ class Tally(Shares):
             lowered=self._claims.lowered,
             by_influence=self._claims.to_json(),
             by_loss=self._losses.to_json(),
+            profile=self.gathering is not None,
         )
 
     def goes_on(self, min_reports: int, at_work: list[str]) -> Note:

@@ -21,6 +21,8 @@ from ..errors import CodecError, ProtocolError
 from ..machine import Publish
 from ..masking import ring
 from ..masking.exchange import Answer, Ask, answer_bound, read_answer
+from ..masking.profile import Pooled
+from ..masking.profile import read as read_profile
 from ..masking.vector import Mean, mean
 from ..protocol.envelope import Envelope, Kind
 from ..protocol.parts import Assembler, Splitter
@@ -46,7 +48,7 @@ class NotOpened(Exception):
 class Total(NamedTuple):
     """The mean delta (P,) of these `devices`, whose weights add up to `weight`, and what they measured of the model:
     loss and accuracy. `left_out`: groups that could not be right. `unopened`: helpers, and the devices whose sealed
-    seeds each of them can't open."""
+    seeds each of them can't open. Of a `profile` there is no delta, and its `weight` are examples."""
 
     delta: np.ndarray
     devices: int
@@ -55,6 +57,7 @@ class Total(NamedTuple):
     left_out: int = 0
     epsilon: float = 0.0
     unopened: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    profile: Pooled | None = None
 
 
 class Unmasking:
@@ -158,6 +161,8 @@ class Unmasking:
         return None
 
     def _total(self) -> Total:
+        if self.terms.profile is not None:
+            return self._pooled()
         means, why = [], ""
         for place, devices in enumerate(self._groups):
             if any(answer.groups[place] is None for answer in self._answers.values()):
@@ -175,6 +180,19 @@ class Unmasking:
         return Total(
             delta.astype(np.float32, copy=False), devices, weight, _held_out(means), left_out, self.epsilon, unopened
         )
+
+    def _pooled(self) -> Total:
+        """Of a profile, which has one group."""
+        if any(answer.groups[0] is None for answer in self._answers.values()):
+            raise NotOpened("no group had as many devices as a sum needs")
+        try:
+            found = read_profile(self.opened(0), self.terms)
+        except (ProtocolError, CodecError) as error:
+            raise NotOpened(str(error)) from None
+        if found.devices != len(self._groups[0]):
+            raise NotOpened(f"a sum of {len(self._groups[0])} masked vectors whose checks say {found.devices}: refused")
+        none = np.zeros(0, np.float32)
+        return Total(none, found.devices, found.examples, None, epsilon=self.epsilon, profile=found)
 
     def opened(self, place: int) -> np.ndarray:
         """(L,) int64, the sum of one group's integers: its masked sum without all masks."""

@@ -13,11 +13,14 @@ each column. They are found by their names (onnx/scaling.py puts them into the f
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 
+from .. import _core
 from .plan import Plan
+from .targets import OF_CLASSES
 
 MEAN, SCALE = "edgefl.scaling.mean", "edgefl.scaling.scale"
 MOST = 4096  # columns that a profile has
@@ -37,6 +40,13 @@ class Columns(NamedTuple):
         shape, axis = plan.input_shape, _axis(plan)
         count = shape[axis] if plan.input_dtype == "float32" else 0
         return cls(axis, count if count <= MOST else 0)
+
+
+def labels_of(plan: Plan) -> int:
+    """How many labels the targets may have, at least; 0 if they are numbers, or several."""
+    if plan.losses or plan.loss not in OF_CLASSES:
+        return 0
+    return max(2, math.prod(_core.Net(plan, 1, None, 1).shapes[plan.loss_input]))
 
 
 def _axis(plan: Plan) -> int:

@@ -114,12 +114,12 @@ class Allowance:
         """The least and the greatest length of the round's update."""
         if round.mode == "evaluate":
             return HEADER_BYTES, HEADER_BYTES
-        if round.mode == "profile":
-            return self._lengths_of_statistics(terms)
         if round.terms:
             from .masked import longest
 
             return (HEADER_BYTES + (size := longest(round.terms)), HEADER_BYTES + size)
+        if round.mode == "profile":
+            return self._lengths_of_statistics(terms)
         most = terms.codec.bound(terms.manifest.update_size)
         least = most if terms.codec.lossless else (self._usual or most // 16) // LEAST
         return HEADER_BYTES + min(most, max(least, self._least)), HEADER_BYTES + most

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..core.columns import Columns
 from ..errors import ProtocolError
 from ..masking.update import bound, mask, signed
 from ..masking.vector import Scored, quantize
@@ -90,10 +91,14 @@ def longest(text: str) -> int:
 
 
 def terms_of(round: Round, manifest: Manifest) -> Terms:
-    """The terms of a masked round; ProtocolError unless they are this round's, and of updates of this manifest."""
+    """The terms of a masked round; ProtocolError unless they are this round's, and of updates or columns of this
+    manifest."""
     terms = Terms.read(round.terms)
     terms.check_round(round, manifest.federation)
-    if terms.params != manifest.update_size:
+    if terms.profile is not None:
+        if terms.profile.columns != (columns := Columns.of(manifest.plan).number):
+            raise ProtocolError(f"terms for {terms.profile.columns} columns, the data have {columns}", "terms")
+    elif terms.params != manifest.update_size:
         raise ProtocolError(
             f"terms for updates of {terms.params} numbers, the model has {manifest.update_size}", "terms"
         )

@@ -28,6 +28,9 @@ from .events import Action, SavePlan
 Plans = Literal["pinned", "ask", "first", "any"]
 
 
+NO_STATISTICS = "no column statistics leave it ([policy] statistics)"
+
+
 @dataclass(frozen=True)
 class Policy:
     """The owner's `[policy]`; docs/settings.md has the meaning of each."""
@@ -60,14 +63,17 @@ class Policy:
         """Why the terms of a masked round are refused; "" if they are not."""
         noise, apart = terms.noise.sigma / math.sqrt(terms.norm2), terms.noise.separation
         bounded, silent = not math.isinf(self.most_epsilon), terms.noise.kind == "none"
+        tells = terms.profile is not None
+        clip = 0.0 if tells else terms.clip
         strange = sorted({party.name for party in terms.helpers} - self.helpers) if self.helpers else []
         parties = len(self.operators_of(terms))
         faults = (
+            (tells and not self.statistics, NO_STATISTICS),
             (bool(strange), f"helper {', '.join(strange)} is none of its helpers"),
             (parties < self.least_helpers, f"helpers of {parties} operators, at least {self.least_helpers} wanted"),
             (terms.least < self.least_devices, f"a sum of {terms.least} devices, at least {self.least_devices} wanted"),
             (terms.weights > self.most_weight, f"a weight of {terms.weights}, at most {self.most_weight} is allowed"),
-            (terms.clip > self.most_clip, f"updates clipped at {terms.clip:g}, at most {self.most_clip:g} is allowed"),
+            (clip > self.most_clip, f"updates clipped at {clip:g}, at most {self.most_clip:g} is allowed"),
             (noise < self.least_noise, f"noise of {noise:.4g} times an update, at least {self.least_noise:g} wanted"),
             (apart < self.least_separation, f"devices back after {apart} rounds, not {self.least_separation}"),
             (terms.epsilon > self.most_epsilon, f"an epsilon of {terms.epsilon:g}, at most {self.most_epsilon:g}"),
@@ -131,7 +137,7 @@ class Policy:
         """How many of n examples, the first ones, statistics may be told of: whole groups of `min_examples`. So where a
         table grows, two reports differ in that many rows at least. PolicyError if none may leave."""
         if not self.statistics:
-            raise PolicyError("refused by this device's owner: no column statistics leave it ([policy] statistics)")
+            raise PolicyError(f"refused by this device's owner: {NO_STATISTICS}")
         if n < self.min_examples:
             raise PolicyError(
                 f"refused by this device's owner: statistics of {n} examples, at least {self.min_examples} must be "

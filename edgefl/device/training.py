@@ -21,7 +21,6 @@ from ..core.params import params_from_bytes
 from ..core.rows import Rows
 from ..core.seeds import derived_seed
 from ..core.trainer import Cancelled, Diverged, Trainer
-from ..errors import CodecError
 from ..protocol.update_header import UpdateHeader
 from ..strategies.local_steps import gain
 from ..strategies.weights import Weights
@@ -87,7 +86,10 @@ def train_update(
     Diverged, CodecError; PolicyError if the owner's policy does not allow the work.
     """
     if job.round.mode == "profile":
-        return _profile(job, np.asarray(x), np.asarray(y), policy, wanted=wanted)
+        from .profiling import report
+
+        x, y = np.asarray(x), np.asarray(y)
+        return LocalUpdate(report(job, device, x, y, policy, wanted=wanted, randomness=randomness))
     rule = None if job.manifest.local is None else local.get(job.manifest.local)
     shares = holdout.split(device, x, y, job.manifest.holdout)
     if job.round.mode == "train" or (rule is not None and rule.trains_to_judge and not job.judges):
@@ -117,22 +119,6 @@ def train_update(
     if sent is delta:
         return LocalUpdate(header.to_bytes() + payload, slots, norm)
     return LocalUpdate(header.to_bytes() + payload, slots, float(np.linalg.norm(sent)), norm)
-
-
-def _profile(
-    job: TrainJob, x: np.ndarray, y: np.ndarray, policy: Policy, *, wanted: Callable[[], bool]
-) -> LocalUpdate:  # fmt: skip
-    """Statistics of all examples that the policy lets be told of. Those that are held out are among them: the
-    aggregator chooses how many these are, so two reports could differ in one example alone."""
-    from ..protocol.statistics import encode
-    from .statistics import of_examples
-
-    n = policy.of_statistics(len(x))
-    payload = encode(of_examples(job.manifest.plan, x[:n], y[:n], wanted=wanted))
-    if job.max_bytes and len(payload) > job.max_bytes:
-        raise CodecError(f"its statistics take {len(payload)} bytes")
-    header = UpdateHeader(n, 0, 0.0, 0, job.bytes_down, is_profile=True)
-    return LocalUpdate(header.to_bytes() + payload)
 
 
 def _evaluate(

@@ -56,7 +56,7 @@ class Least(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         memory = terms.length * (4 + 8 * vectors_of(terms)) / MEGABYTE
         if terms.weights > self.weight:
             yield f"a device may weigh {terms.weights}, and [least] weight is {self.weight}"
-        if self.clip is not None and terms.clip > self.clip:
+        if self.clip is not None and terms.profile is None and terms.clip > self.clip:
             yield f"updates are clipped at {terms.clip:g}, and [least] clip is {self.clip:g}"
         if noise < self.noise:
             yield f"noise is {noise:.4g} of a device's norm, and [least] noise is {self.noise:g}"

@@ -7,6 +7,7 @@ what no devices at all could have told together.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..errors import CodecError, ProtocolError
 from ..protocol.profile_terms import OCTAVE, ProfileTerms, digit_bits, digits
-from ..protocol.statistics import BINS, Column, Counts, Statistics, bin_edges, can_be
+from ..protocol.statistics import Column, Counts, Statistics, bin_edges, can_be
 from ..protocol.terms import Terms
 
 Integers = NDArray[np.int64]
@@ -103,7 +104,7 @@ def _column_of(part: Integers, reach: int) -> tuple[Column, int]:
     """The sums of one column, without its bins, and how many devices have values."""
     for_sum, for_squares = digits(reach)
     ends = 2, 2 + for_sum, 2 + for_sum + for_squares
-    total, squares = (_number(part[start:stop], reach) for start, stop in zip(ends[:-1], ends[1:], strict=True))
+    total, squares = (_number(part[start:stop], reach) for start, stop in pairwise(ends))
     none: Integers = np.zeros(0, np.int64)
     return Column(int(part[0]), total, squares, Counts(none, none)), int(part[1])
 
@@ -125,9 +126,8 @@ def _check(devices: int, examples: int, columns: list[tuple[Column, int]], bins:
     """ProtocolError if no data can be behind it; `bins` and `labels` as Pooled has them."""
     counts = np.concatenate((bins[:, 0].reshape(-1), labels[0], [examples]))
     seen = np.concatenate((bins[:, 1].reshape(-1), labels[1], [there for _, there in columns]))
-    sound = (counts >= 0).all() and (seen >= 0).all() and (seen <= devices).all()
-    sound = sound and all(column.values >= 0 and can_be(column) for column, _ in columns)
-    if bins.size:
-        sound = sound and bool((bins[:, 0].sum(1) == [column.values for column, _ in columns]).all())
-    if not sound:
+    values = [column.values for column, _ in columns]
+    known = bool((counts >= 0).all() and (seen >= 0).all() and (seen <= devices).all())
+    filled = not bins.size or bool((bins[:, 0].sum(1) == values).all())
+    if not (known and filled and all(column.values >= 0 and can_be(column) for column, _ in columns)):
         raise ProtocolError("a sum of column statistics that no devices can have told together: refused", "sum")

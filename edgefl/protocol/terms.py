@@ -36,6 +36,7 @@ MOST_SCORE = 64  # the largest integer of a score, unless the reach is smaller
 RARE = 2.0**-40  # how likely noise may be to wrap
 MIN_BITS, MAX_BITS = 2, 32
 MAX_HELPERS = 4
+MOST_DEVICES = 2**20
 _PREFIX = b"edgefl terms 1\n"
 
 Name = Annotated[str, Meta(pattern="^[a-z0-9-]{1,48}\\Z")]
@@ -95,8 +96,8 @@ class Terms(KeepsBytes, frozen=True, dict=True, forbid_unknown_fields=True, omit
     grid: Real
     clip: Real
     norm2: Annotated[int, Meta(ge=1, le=2**62)]
-    least: Annotated[int, Meta(ge=2, le=2**20)]
-    most: Annotated[int, Meta(ge=2, le=2**20)]
+    least: Annotated[int, Meta(ge=2, le=MOST_DEVICES)]
+    most: Annotated[int, Meta(ge=2, le=MOST_DEVICES)]
     helpers: Annotated[tuple[Party, ...], Meta(min_length=1, max_length=MAX_HELPERS)]
     transform: Literal["subset", "hadamard"] = "subset"
     whole: Annotated[int, Meta(ge=0, le=2**31)] = 0

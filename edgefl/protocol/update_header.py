@@ -142,7 +142,8 @@ class UpdateHeader(msgspec.Struct, frozen=True, gc=False):
         told = bytes(blob[size - PersonalScores.SIZE : size]) if kind == WITH_PERSONAL else None
         header = cls(
             num_examples, steps, loss, train_ms, bytes_down, num_eval, eval_loss, eval_accuracy, size,
-            kind in (PROFILE, MASKED_PROFILE), None if told is None else PersonalScores.from_bytes(told), kind in HIDING,
+            is_profile=kind in (PROFILE, MASKED_PROFILE), is_masked=kind in HIDING,
+            personal=None if told is None else PersonalScores.from_bytes(told),
         )  # fmt: skip
         if header.is_masked and replace(header, size=cls.SIZE) != cls.masked(profile=header.is_profile):
             raise ProtocolError("update's header tells what a masked update must not: rejected", "header")

@@ -69,3 +69,18 @@ def test_every_kind_of_round_goes_on_from_a_profile(settings):
     assert (first.profile, first.state, first.version) == (True, "committed", 1) and len(others) == 7
     assert len(first.devices) >= 8, "all that are there are asked, whatever the share of a round that trains"
     assert not any(record.profile for record in others) and history.final.accuracy > 0.85
+
+
+@pytest.mark.parametrize("partition", ["iid", "dirichlet:0.1"])
+def test_i29_a_masked_profile_is_as_good_over_the_real_messages(partition):
+    """Helper, masks and all: the scaling is that of the pooled data, and training goes on from it."""
+    masked = {"privacy.masked": True, "privacy.share": 1.0, "privacy.bits": 20, "fraction": 0.5}
+    history = run(X, partition, rounds=ROUNDS + 1, standardize="federated", influence="off", **masked)
+    first, *others = history.rounds
+    assert (first.profile, first.state, first.version, len(first.devices)) == (True, "committed", 1, 10)
+    assert first.helped and not any(record.profile for record in others)
+    scaling = Scaling.of(MODEL.plan)
+    assert scaling is not None
+    assert np.allclose(history.params[scaling.mean], POOLED[0], rtol=1e-6)
+    assert np.allclose(history.params[scaling.scale], 1 / POOLED[1], rtol=1e-5)
+    assert history.final.accuracy > 0.8

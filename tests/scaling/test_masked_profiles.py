@@ -12,6 +12,7 @@ from masked_profiles import (
     FEDERATED,
     MANIFEST,
     MODEL,
+    PRIVACY,
     SCALING,
     data,
     make_profiled,

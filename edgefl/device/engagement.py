@@ -160,6 +160,13 @@ class Engagement:
         later_s = self._rng.uniform(0, round.back_s) if round.back_s else 0.0
         self.status.give_up(round, why, now + round.deadline_s + later_s, tries_again=tries_again)
 
+    def stay_away(self, round: Round, now: float) -> None:
+        """A round that was given up for good goes on, and the pause is over: say so again, or the round waits for us.
+        The aggregator's clock may be slower than ours, so this pause is twice as long as the deadline."""
+        status = self.status
+        if round.state == "open" and status.gave_up(round) and status.trouble is None:
+            status.give_up(round, status.gave_up_for, now + 2 * round.deadline_s, tries_again=False)
+
     def sit_out(self, refusal: Refusal, now: float) -> None:
         """Take no part until the owner's limits allow it, and say so."""
         self.stop_work()

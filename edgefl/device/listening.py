@@ -151,6 +151,8 @@ class Listening(SessionState):
             raise ProtocolError(f"round {round.round} is older than round {last.round}, or its aggregator is: dropped")
         self._saved.check(round)
         self._part.round = round
+        if round != last:
+            self._part.stay_away(round, now)
         self.status.calm(now)
         if self._unnamed is not None and self._unnamed.id == round.manifest:
             named, self._unnamed = self._unnamed, None

@@ -16,9 +16,9 @@ WARNED_S = 600.0  # that a warning is told at least
 
 class DeviceStatus:
     """`paused`: the owner's reason to pause. `unable`: why the host can't train. `trouble`: the session's own reason to
-    sit out; it ends at `ready_at`, if that is set, and if `tries_again` the device then does what it gave up. `notice`:
-    what the host tells beside the state. `idle`: why it never trains, which is a pause without an end. None if there is
-    no such reason."""
+    sit out; it ends at `ready_at`, if that is set, and if `tries_again` the device then does what it gave up.
+    `gave_up_for`: why it last gave a round up. `notice`: what the host tells beside the state. `idle`: why it never
+    trains, which is a pause without an end. None if there is no such reason."""
 
     def __init__(self, topic: str, num_examples: int) -> None:
         self.paused: Trouble | None = None
@@ -26,6 +26,7 @@ class DeviceStatus:
         self.trouble: Trouble | None = None
         self.notice: Trouble | None = None
         self.idle: Trouble | None = None
+        self.gave_up_for: Trouble | None = None
         self.ready_at: float | None = None
         self.tries_again = False
         self._topic = topic
@@ -96,7 +97,7 @@ class DeviceStatus:
 
     def give_up(self, round: Round, why: Trouble | None, ready_at: float, *, tries_again: bool) -> None:
         """Sit this round out, and say why until it is over: rounds ask no device that is in trouble."""
-        self.trouble, self.tries_again = why, tries_again
+        self.trouble, self.gave_up_for, self.tries_again = why, why, tries_again
         self._given_up, self.ready_at = (round.manifest, round.round), ready_at
 
     def sit_out(self, why: Trouble, until: float | None) -> None:

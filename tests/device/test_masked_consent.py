@@ -7,8 +7,8 @@ from dataclasses import replace
 import msgspec
 import numpy as np
 import pytest
-from keyed import SIGNER, THIEF, TODAY, signed_round
-from machines import FEDERATION, PLAN, RUN, STATUS, P, feed, last, make_session, of, serve
+from keyed import SIGNER, THIEF, TODAY, sealed, signed_round
+from machines import FEDERATION, PLAN, RUN, STATUS, TOPICS, P, feed, last, make_session, of, serve
 from masked_device import MASKED, device, hear, masked_round, refused
 from masked_rounds import (
     DEVICES,
@@ -26,9 +26,9 @@ from edgefl.device.events import Outbox, SaveSeen, SaveUpdate, StartTraining, Tr
 from edgefl.device.policy import OPEN
 from edgefl.device.seen import Seen
 from edgefl.device.training import train_update
-from edgefl.machine import Connected
+from edgefl.machine import Connected, Publish, Tick
 from edgefl.masking.update import read
-from edgefl.protocol.messages import Status
+from edgefl.protocol.messages import Status, decode
 from edgefl.protocol.signed_update import Context, check
 from edgefl.protocol.terms import Terms
 from edgefl.protocol.update_header import UpdateHeader
@@ -45,6 +45,20 @@ def test_a_device_takes_part_under_terms_that_its_owner_allows():
 
 def test_i36_no_downgrade_a_plain_round_is_refused():
     refused(signed_round(1, manifest=MANIFEST), "not masked")
+
+
+def test_a_round_that_was_refused_and_goes_on_does_not_wait_for_the_device():
+    """Its pause is over, and the round is announced for a further deadline, or by another process."""
+    session, _ = device()
+    hear(session, signed_round(1, manifest=MANIFEST))
+    told = []
+    while session.wake_at is not None:
+        told += of(feed(session, Tick(), now=session.wake_at), Publish, STATUS)
+    assert decode(Status, told[-1].payload).state == "ready"
+    out = feed(session, sealed(TOPICS.round, signed_round(1, 0, 2, manifest=MANIFEST)), now=100.0)
+    assert last(out, Status, STATUS).code == "policy" and session.wake_at == 100.0 + 2 * 60.0
+    out = feed(session, Tick(), now=session.wake_at)
+    assert last(out, Status, STATUS).state == "ready", "too few may be there for another round"
 
 
 def test_i36_no_downgrade_scores_in_the_clear_are_refused():

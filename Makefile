@@ -50,7 +50,7 @@ SEED := 0
 soak: $(VENV)/dev.stamp  ## simulated federations under faults; `make soak SEEDS=1 SEED=7` replays one
 	PYTHONPATH=tests:tests/support $(PY) -m dst --seeds $(SEEDS) --seed $(SEED)
 
-soak-masked: $(VENV)/dev.stamp  ## the same with masked rounds; and all 4096 sets of twelve devices that drop out
+soak-masked: $(VENV)/dev.stamp  ## the same with masked rounds; then all patterns of twelve devices that drop out, with each restart
 	PYTHONPATH=tests:tests/support $(PY) -m dst --masked --seeds $(SEEDS) --seed $(SEED)
 	EDGEFL_EXHAUSTIVE=1 $(PY) -m pytest -q tests/coordinator/test_masked_dropouts.py
 

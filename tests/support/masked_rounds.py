@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import cache
 
 import msgspec
 import numpy as np
@@ -56,10 +57,12 @@ MANIFEST = make_manifest()
 PRIVACY = PrivacySettings(masked=True, helpers="north", least=3, share=0.1, bits=12, helper_s=40.0)
 
 
+@cache
 def device_key(device: str) -> SigningKey:
     return SigningKey(device.encode() * 32)
 
 
+@cache
 def helper_keys(name: str = "north", *, epoch: int = 1, what: str = "") -> Keys:
     seed = hashlib.sha256(f"{name} {epoch} {what}".encode()).digest()
     return Keys(name, FEDERATION, epoch, ROOT.public, *sealed.new_box_key(seed), SigningKey(seed))
@@ -108,13 +111,17 @@ def round_in(actions) -> Round:
     return decode(Round, found[-1].payload.partition(b"\n")[0], RETAINED_LIMIT)
 
 
+_VECTORS: dict[tuple[str, str], np.ndarray] = {}
+
+
 def vector(terms: Terms, device: str) -> np.ndarray:
     """(L,) int32, what this device sends: anything within the reach."""
-    rng = np.random.default_rng([ord(letter) for letter in device])
-    q = np.ones(terms.length, np.int32)
-    q[: terms.coordinates] = rng.integers(-terms.reach, terms.reach + 1, terms.coordinates)
-    q[terms.at_weight] = rng.integers(1, terms.weights + 1)
-    return q
+    if (terms.text, device) not in _VECTORS:
+        rng = np.random.default_rng([ord(letter) for letter in device])
+        q = _VECTORS[terms.text, device] = np.ones(terms.length, np.int32)
+        q[: terms.coordinates] = rng.integers(-terms.reach, terms.reach + 1, terms.coordinates)
+        q[terms.at_weight] = rng.integers(1, terms.weights + 1)
+    return _VECTORS[terms.text, device].copy()
 
 
 def masked_blob(terms: Terms, device: str, q: np.ndarray | None = None, *, key: SigningKey | None = None) -> bytes:

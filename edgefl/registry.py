@@ -10,7 +10,6 @@ Design:
 
 from __future__ import annotations
 
-import inspect
 import os
 import re
 import sys
@@ -20,7 +19,8 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib import import_module
 from importlib.machinery import PathFinder
-from typing import TYPE_CHECKING, Any
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .errors import EdgeFLError, UsageError, nearest
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 REFERENCE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 OURS = "edgefl-toolkit"
+VARKEYWORDS = 0x08  # of a function's co_flags, as inspect.CO_VARKEYWORDS
 
 
 @dataclass(frozen=True)
@@ -159,20 +160,39 @@ def require_methods(found: type, base: type, what: str) -> None:
         raise UsageError(f"{what} is no {base.__module__}.{base.__name__}: derive its class from that")
 
 
+class Options(NamedTuple):
+    """The options of a factory: those with a name, in order, and whether it takes any others too."""
+
+    names: tuple[str, ...]
+    others: bool
+
+
 @cache
-def options_of(factory: Any) -> Mapping[str, inspect.Parameter]:
-    """The parameters of a factory. Cached, since every message that names a codec needs them."""
-    if not isinstance(factory, type):
-        return inspect.signature(factory).parameters
-    parameters = dict(inspect.signature(factory.__init__).parameters)  # type: ignore[misc]
-    parameters.pop("self", None)
-    return parameters
+def options_of(factory: Any) -> Options:
+    """What a factory takes. Cached, since every message that names a codec needs it."""
+    made = isinstance(factory, type)
+    found = _options_of(factory.__init__ if made else factory)
+    return Options(tuple(name for name in found.names if not (made and name == "self")), found.others)
+
+
+def _options_of(function: Any) -> Options:
+    """Of a plain function by its code; of what else can be called by inspect, which takes 0.8 MB."""
+    if type(function) is FunctionType and not {"__wrapped__", "__signature__"} & vars(function).keys():
+        code = function.__code__
+        named = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+        return Options(named, bool(code.co_flags & VARKEYWORDS))
+    import inspect
+
+    parameters = inspect.signature(function).parameters.values()
+    variable = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    named = tuple(parameter.name for parameter in parameters if parameter.kind not in variable)
+    return Options(named, any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters))
 
 
 def _check_options(factory: Callable[..., Any], what: str, options: Mapping[str, Any]) -> None:
     """UsageError for an option that the factory does not take."""
-    known = options_of(factory)
-    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in known.values()):
+    known, others = options_of(factory)
+    if others:
         return
     for option in options:
         if option not in known:

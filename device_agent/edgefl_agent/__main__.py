@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 import threading
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from edgefl.errors import EdgeFLError, UsageError
-from edgefl.hosting import command, daemon, hygiene, log_lines
+from edgefl.hosting import daemon, hygiene, launch, log_lines
 from edgefl.hosting.log_lines import print_error
 from edgefl.hosting.reload import on_hangup
 from edgefl.machine import Stop
@@ -18,6 +18,9 @@ from edgefl.settings import files
 
 from .agent import Agent
 from .config import AgentConfig
+
+if TYPE_CHECKING:
+    from edgefl.hosting.command import Parser
 
 # The first word of the command line -> the function that it runs. Imported then: an agent has no use for them.
 COMMANDS = {
@@ -29,6 +32,7 @@ COMMANDS = {
     "record": "record:main",
     "predict": "predict:main",
 }
+UNASKED = {"print_config": False, "check": False, "json": False, "set": []}  # where only --config is given
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -40,19 +44,23 @@ def main(argv: list[str] | None = None) -> int:
         module, _, function = COMMANDS[words[0]].partition(":")
         code: int = getattr(import_module(f".{module}", __package__), function)(words[1:])
         return code
-    options = make_parser().parse_args(words)
+    options: Any = launch.plain(words, **UNASKED) or make_parser().parse_args(words)
     if options.print_config:
-        return command.print_config(options, AgentConfig)
+        from edgefl.hosting.command import print_config
+
+        return print_config(options, AgentConfig)
     if options.check:
-        return command.run(options, lambda: check(options))
+        return launch.run(options, lambda: check(options))
     if options.json:
         print_error("--json goes with --check")
         return UsageError.exit_code
-    return command.run(options, lambda: run(options.config, options.set))
+    return launch.run(options, lambda: run(options.config, options.set))
 
 
-def make_parser() -> command.Parser:
+def make_parser() -> Parser:
     """The parser of all options."""
+    from edgefl.hosting import command
+
     parser = command.Parser(
         prog="edgefl-agent",
         description="Train on this device's data and publish what was learned over MQTT. Commands with options of "
@@ -71,16 +79,16 @@ def make_parser() -> command.Parser:
     return parser
 
 
-def check(options: argparse.Namespace) -> int:
+def check(options: launch.Options) -> int:
     """Look at everything, take part in nothing."""
     from . import check
 
-    return check.main(command.checked(options), options.set, as_json=options.json)
+    return check.main(launch.checked(options), options.set, as_json=options.json)
 
 
 def run(paths: list[str], sets: list[str]) -> None:
     """Run an agent for each configuration file, in a thread of its own; if agents fail, raises the first error."""
-    command.check_sets(sets)
+    launch.check_sets(sets)
     configs = [files.load(path, AgentConfig, sets) for path in paths]
     if len(configs) == 1:
         log_lines.always(federation=configs[0].federation, device=configs[0].device_id)

@@ -43,7 +43,7 @@ class Codec(ABC):
 
     def __new__(cls: type[C], *args: Any, **options: Any) -> C:
         codec = super().__new__(cls)
-        given = {**dict(zip(options_of(cls), args, strict=False)), **options}
+        given = {**dict(zip(options_of(cls).names, args, strict=False)), **options}
         codec.options = {name: value for name, value in given.items() if value is not None}
         return codec
 

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from .. import _core
 from ..errors import OUT_OF_RANGE, DataError, UsageError
@@ -20,7 +19,10 @@ from . import targets as of_loss
 from .plan import Plan
 from .rows import Rows
 
-Targets: TypeAlias = NDArray[np.int64] | NDArray[np.float32]  # labels, or what the loss compares with
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+Targets: TypeAlias = "NDArray[np.int64] | NDArray[np.float32]"  # labels, or what the loss compares with
 
 
 class Arrays:

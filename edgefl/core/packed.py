@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..errors import DataError, nearest
 from .plan import Head, Input, Plan
 from .targets import OF_CLASSES, WHOLE
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 F = TypeVar("F", np.float32, np.float64)
 Shapes = Sequence[tuple[int, ...]]  # of a plan's values, a sample

@@ -24,6 +24,11 @@ def params_sha256(params: np.ndarray) -> str:
     return sha256(np.ascontiguousarray(params, "<f4").data).hexdigest()
 
 
+def l2_norm(x: np.ndarray) -> float:
+    """The L2 norm of (n,) `x`, to the bit that of numpy.linalg.norm, which would load LAPACK."""
+    return float(np.sqrt(np.dot(x, x)))
+
+
 def sha256_of(blob: bytes) -> str:
     """SHA-256, hex, of params' bytes."""
     return sha256(blob).hexdigest()

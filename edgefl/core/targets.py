@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..errors import DataError
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from .plan import Plan
 
 OF_CLASSES = ("cross_entropy", "hinge", "focal")  # losses that take labels

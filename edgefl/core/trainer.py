@@ -16,16 +16,18 @@ import math
 import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from .. import _core
 from ..errors import EdgeFLError, ModelError, UsageError, nearest
 from . import packed, targets
 from .arrays import Arrays, check_count, check_rates
 from .plan import Plan
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
 
 LINE = 64  # bytes
 OPTIMIZERS = ("sgd", "nesterov", "adam")
@@ -316,5 +318,5 @@ def _at_a_cache_line(size: int) -> NDArray[np.float32]:
     """(size,) float32, uninitialized, at the start of a cache line. The core trains in it: vector loads across two
     lines would cost about 6 %."""
     room = np.empty(4 * size + LINE, np.uint8)
-    start = -room.ctypes.data % LINE
+    start = -room.__array_interface__["data"][0] % LINE
     return room[start : start + 4 * size].view(np.float32)

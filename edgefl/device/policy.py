@@ -17,6 +17,7 @@ from typing import Literal
 
 import numpy as np
 
+from ..core.params import l2_norm
 from ..errors import PolicyError
 from ..protocol.approval import approved_by, describe, plan_id, short
 from ..protocol.manifest import Manifest
@@ -147,7 +148,7 @@ class Policy:
 
     def clipped(self, delta: np.ndarray) -> np.ndarray:
         """delta (P,), scaled down to an L2 norm of `clip` if it is longer."""
-        norm = float(np.linalg.norm(delta))
+        norm = l2_norm(delta)
         if norm <= self.clip:
             return delta
         scaled: np.ndarray = delta * np.float32(self.clip / norm * (1 - 1e-6))  # rounding must not lengthen it

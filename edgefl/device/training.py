@@ -17,7 +17,7 @@ import numpy as np
 
 from ..codecs import Codec
 from ..codecs import feedback as error_feedback
-from ..core.params import params_from_bytes
+from ..core.params import l2_norm, params_from_bytes
 from ..core.rows import Rows
 from ..core.seeds import derived_seed
 from ..core.trainer import Cancelled, Diverged, Trainer
@@ -115,10 +115,10 @@ def train_update(
     header = UpdateHeader(len(shares.x), learned.steps, learned.loss, train_ms, job.bytes_down, **scores)
     if job.round.terms:
         header = UpdateHeader.masked()
-    norm = float(np.linalg.norm(delta))
+    norm = l2_norm(delta)
     if sent is delta:
         return LocalUpdate(header.to_bytes() + payload, slots, norm)
-    return LocalUpdate(header.to_bytes() + payload, slots, float(np.linalg.norm(sent)), norm)
+    return LocalUpdate(header.to_bytes() + payload, slots, l2_norm(sent), norm)
 
 
 def _evaluate(

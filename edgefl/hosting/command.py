@@ -19,7 +19,9 @@ from msgspec import Struct
 from .. import __version__
 from ..errors import UsageError, nearest
 from ..settings.render import render
-from . import daemon
+from .launch import check_sets as check_sets
+from .launch import checked as checked
+from .launch import run as run
 from .log_lines import FORMATS, log_to_stderr, print_error
 
 LEVELS = ("debug", "info", "warning", "error")
@@ -95,27 +97,6 @@ def add_check_options(parser: Parser, *, json: bool = True) -> None:
         add("--json", action="store_true", help="with --check: print JSON")
 
 
-def checked(options: argparse.Namespace) -> str:
-    """The one configuration that --check looks at; UsageError."""
-    check_sets(options.set)
-    paths: list[str] = options.config if isinstance(options.config, list) else [options.config]
-    if len(paths) != 1:
-        raise UsageError("--check looks at one configuration: give --config once")
-    return paths[0]
-
-
-def check_sets(sets: Sequence[str]) -> None:
-    """UsageError if --set has a password: every user of the machine can read the command lines of all processes."""
-    for text in sets:
-        key, _, value = text.partition("=")
-        login, at, _ = value.rpartition("@")
-        if key.strip() == "mqtt.url" and at and ":" in login.partition("://")[2]:
-            raise UsageError(
-                "--set mqtt.url has a password, which other users can read in the list of processes: write it to a "
-                "file for [mqtt] password_file"
-            )
-
-
 def print_config(options: argparse.Namespace, schema: type[Struct]) -> int:
     """The sample of a configuration file, whose values are the defaults; returns the exit code."""
     if options.set:
@@ -131,12 +112,6 @@ def add_program_options(parser: Parser) -> None:
     add("--version", action="version", version=f"edgefl {__version__}", help="print the version and end")
     help = "print a script that completes this program's options in a shell, and end"
     add("--print-completion", action=_PrintCompletion, choices=SHELLS, help=help)
-
-
-def run(options: argparse.Namespace, work: Callable[[], int | None]) -> int:
-    """Do the work with the log that the common options ask for; returns the exit code."""
-    log_to_stderr(options.log_level, options.log_format)
-    return daemon.exit_code(work, options.debug)
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):

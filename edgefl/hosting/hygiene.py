@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import resource
 from contextlib import suppress
 
-PR_SET_DUMPABLE = 4  # linux/prctl.h
+from .. import _core
 
 
 def harden() -> None:
@@ -16,5 +15,4 @@ def harden() -> None:
     os.umask(0o077)
     with suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    with suppress(OSError, AttributeError):  # a system that is no Linux, or a C library without it
-        ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+    _core.hide_memory()

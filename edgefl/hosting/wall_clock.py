@@ -11,13 +11,13 @@ server. The clock is trusted as soon as one of these holds, and from then on as 
 
 from __future__ import annotations
 
-import ctypes
 import os
 import sys
 import time
 from contextlib import suppress
 from pathlib import Path
 
+from .. import _core
 from ..machine import WallTime
 
 TRUST = "EDGEFL_TRUST_CLOCK"
@@ -59,11 +59,7 @@ def is_trusted(unix_s: float) -> bool:
 
 
 def _kernel_says_so() -> bool:
-    timex = ctypes.create_string_buffer(512)  # struct timex, longer than any; all 0: change nothing
-    try:
-        return bool(0 <= ctypes.CDLL(None).adjtimex(timex) < TIME_ERROR)
-    except (OSError, AttributeError):  # a C library without it
-        return False
+    return 0 <= _core.clock_state() < TIME_ERROR
 
 
 def _rtc_agrees(unix_s: float) -> bool:

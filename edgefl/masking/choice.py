@@ -14,13 +14,17 @@ What is sent whole is running statistics: variances that move N / c times as far
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, TypeAlias
+
 import numpy as np
-from numpy.typing import NDArray
 
 from .._core import hadamard
 from ..protocol.terms import Terms
 
-Floats = NDArray[np.float32]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Floats: TypeAlias = "NDArray[np.float32]"
 BLOCK = 4096  # params, or the next power of two from P on where there are fewer
 _GOLDEN, _FIRST, _SECOND = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 _SIGNS = 1 << 62  # added to a seed: another stream than that of the places

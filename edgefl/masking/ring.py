@@ -6,13 +6,17 @@ stands for a negative one. Lengths come from the terms of a round, never from th
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, TypeAlias
+
 import numpy as np
-from numpy.typing import NDArray
 
 from .. import _core
 from ..errors import CodecError
 
-Ring = NDArray[np.uint32]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Ring: TypeAlias = "NDArray[np.uint32]"
 
 
 def packed_bytes(n: int, bits: int) -> int:

@@ -11,16 +11,18 @@ salt is for the aggregator alone.
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..digests import sha256
 from ..errors import ProtocolError
 from ..protocol.terms import Terms
 from ..trust.ed25519 import SIGNATURE_BYTES, SigningKey, from_text, verify
 from . import masks, ring, sealed
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 SALT_BYTES = 32
 _AT_SIGNATURE, _AT_SALT, _AT_HELPERS = 32, 32 + SIGNATURE_BYTES, 32 + SIGNATURE_BYTES + SALT_BYTES

@@ -16,16 +16,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .._core import ring_measure, ring_round, rms
 from ..errors import CodecError, ProtocolError
 from ..protocol.terms import Terms
 from .choice import Floats, back, take
 from .masks import Randomness
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 DRAWS = 8
 MOST_LOSS = 16.0  # of a held-out loss; a larger one counts as this

@@ -188,7 +188,7 @@ def _update(device: str, header: UpdateHeader, codec: Codec, payload: bytes | me
 
 def _fine(codec: Codec) -> Codec:
     """The same codec with a fine step, if it has one."""
-    if "step" not in options_of(type(codec)):
+    if "step" not in options_of(type(codec)).names:
         return codec
     options = {name: value for name, value in codec.options.items() if name not in ("step", "bits", "max_bytes")}
     return codecs.get(type(codec), **options, step=FINE).for_tensors(codec.tensors)

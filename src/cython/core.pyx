@@ -55,6 +55,7 @@ include "tables.pxi"
 include "live.pxi"
 include "rows.pxi"
 include "ring.pxi"
+include "machine.pxi"
 
 
 def permutation(int64_t n, uint64_t seed, uint64_t epoch):

@@ -24,6 +24,7 @@ from edgefl_broker.progress import LiveLine
 import edgefl
 from edgefl.cli import main as cli
 from edgefl.coordinator.snapshot import Snapshot
+from edgefl.hosting import launch
 from edgefl.hosting.command import Parser
 from edgefl.hosting.log_lines import JsonLines, TextLines
 
@@ -64,6 +65,29 @@ def refusal(parser: argparse.ArgumentParser, words: list[str], capsys: pytest.Ca
 
 def test_every_command_of_the_table_has_a_parser():
     assert set(PARSERS) == {*MAINS, *(f"edgefl {command}" for command in cli.COMMANDS)}
+
+
+@pytest.mark.parametrize("words", ["--config agent.toml", "--config a.toml --config b/c.toml"])
+def test_the_words_of_an_agents_unit_give_the_options_of_the_parser(words):
+    plain = launch.plain(words.split(), **agent.UNASKED)
+    assert plain is not None and vars(plain) == vars(agent.make_parser().parse_args(words.split()))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "",
+        "--config",
+        "--config ",
+        "--config -x",
+        "a.toml --config",
+        "--config a --check",
+        "--check --config a",
+        "--conf a",
+    ],
+)
+def test_all_other_words_are_for_the_parser(words):
+    assert launch.plain(words.split(" ") if words else [], **agent.UNASKED) is None
 
 
 @pytest.mark.parametrize("name", PARSERS)

@@ -9,12 +9,9 @@ import hashlib
 import ssl
 import subprocess
 import sys
-import threading
-import time
 from pathlib import Path
 from typing import Any
 
-import pytest
 from brokers import Mosquitto, free_port
 from enrolled import made, served, tls
 
@@ -49,86 +46,6 @@ def run(code: str, *words: object, **environment: str) -> str:
     return done.stdout.strip()
 
 
-@pytest.fixture
-def later() -> lean.Later:
-    """Stands in for a module that is not loaded."""
-    sys.modules.pop("this_is_later", None)
-    return lean.Later("this_is_later", {"Rare"})
-
-
-@pytest.fixture
-def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "this_is_later.py").write_text("class Rare(Exception): ...\nclass Usual(Exception): ...\n")
-    monkeypatch.syspath_prepend(str(tmp_path))
-
-
-def test_a_class_by_which_errors_are_sorted_loads_nothing(later: lean.Later, module: None) -> None:
-    with pytest.raises(KeyError):
-        try:
-            raise KeyError
-        except later.Rare:
-            pytest.fail("a KeyError is none")
-    assert not isinstance(KeyError(), later.Rare)
-    assert "this_is_later" not in sys.modules
-
-
-def test_once_the_module_is_loaded_its_own_classes_count(later: lean.Later, module: None) -> None:
-    import this_is_later  # type: ignore[import-not-found]
-
-    with pytest.raises(this_is_later.Rare):
-        try:
-            raise this_is_later.Rare
-        except later.Usual:
-            pytest.fail("of another class")
-    assert later.Rare is this_is_later.Rare and later.Usual is this_is_later.Usual
-
-
-def test_whatever_else_is_used_loads_the_module(later: lean.Later, module: None) -> None:
-    assert later.Usual.__module__ == "this_is_later"
-    assert sys.modules["this_is_later"] is not later
-    with pytest.raises(AttributeError, match="'this_is_later' has no attribute 'Neither'"):
-        _ = later.Neither
-
-
-def test_what_another_thread_imports_while_paho_is_imported_is_the_modules_own(
-    later: lean.Later, module: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "this_is_later", later)
-    from this_is_later import Rare
-
-    assert Rare is not lean.Nothing and Rare.__module__ == "this_is_later"
-    assert sys.modules["this_is_later"] is not later
-
-
-def test_while_another_thread_imports_the_module_a_class_is_none_and_all_else_waits(
-    later: lean.Later, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As when the owner's code imports ssl while the link's thread waits for its socket."""
-    text = "import threading\ngo = threading.Event()\ngo.wait(20)\nclass Rare(Exception): ...\nUsual = 1\n"
-    (tmp_path / "this_is_later.py").write_text(text)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    found: list[object] = []
-    threads = [threading.Thread(target=__import__, args=("this_is_later",))]
-    threads.append(threading.Thread(target=lambda: found.append(later.Usual)))
-    threads[0].start()
-    while not hasattr(sys.modules.get("this_is_later"), "go"):
-        time.sleep(0.001)
-    imported = sys.modules["this_is_later"]
-    assert later.Rare is lean.Nothing
-    threads[1].start()
-    time.sleep(0.05)
-    imported.go.set()
-    for thread in threads:
-        thread.join()
-    assert found == [1] and sys.modules["this_is_later"] is imported
-    assert later.Rare is imported.Rare
-
-
-def test_a_module_that_is_missing_is_named(later: lean.Later) -> None:
-    with pytest.raises(ModuleNotFoundError, match="No module named 'this_is_later'"):
-        _ = later.Usual
-
-
 def test_every_class_by_which_tls_is_told_is_one_of_ssl() -> None:
     assert all(isinstance(getattr(ssl, name), type) for name in lean.OF_TLS)
     assert all(getattr(lean.ssl, name) is getattr(ssl, name) for name in lean.OF_TLS)
@@ -138,7 +55,7 @@ def test_paho_has_no_module_of_ours_but_those_that_it_imports_itself() -> None:
     """A paho that no longer imports one of them under this name would get it from us for nothing, or import it."""
     code = """
 from paho.mqtt import client
-from edgefl.transports.lean import Later
+from edgefl.later import Later
 print(sorted(name for name, value in vars(client).items() if isinstance(value, Later)))
 """
     assert run(code) == "['hashlib', 'ssl', 'urllib']"

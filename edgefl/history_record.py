@@ -67,7 +67,8 @@ class RoundRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
 
     Of a masked round (docs/masked.md): `helpers_s`, the seconds until the helpers had opened its sum, or had not;
     `epsilon`, what is spent of the privacy budget once it is over; `helped`, the epoch of each helper that has opened
-    its sum. Its `num_examples` are the weights of `devices`.
+    its sum, and `signer_epoch`, that of the aggregator's certificate then. Its `num_examples` are the weights of
+    `devices`.
 
     Only a simulation knows the last two: `elapsed_s`, virtual seconds from the start of the run to the round's end, and
     `joules`, what all devices have spent on the federation since the round before was over, as a range; None if nobody
@@ -120,6 +121,7 @@ class RoundRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
     helpers_s: float = 0.0
     epsilon: float = 0.0
     helped: dict[str, int] = {}
+    signer_epoch: int = 0
 
     @property
     def base(self) -> int:

@@ -18,7 +18,7 @@ from ..errors import ProtocolError, UsageError
 from ..masking.propose import propose, propose_counts
 from ..masking.update import bound
 from ..privacy.accountant import Mechanism
-from ..privacy.ledger import Ledger, SaveLedger
+from ..privacy.ledger import ROUNDING, Ledger, SaveLedger
 from ..protocol.fleet import Spent
 from ..protocol.manifest import Manifest
 from ..protocol.statistics import MOST_LABELS
@@ -119,6 +119,10 @@ class MaskedTerms:
         if self.ledger is None or self.mechanism is None:
             return []
         return self._write(self.ledger.spend(self.mechanism, self._run, terms.round, terms.digest.hex()))
+
+    def is_behind(self, epsilon: float) -> bool:
+        """Whether our ledger says that less is spent."""
+        return self.ledger is not None and epsilon > self.ledger.epsilon * (1 + ROUNDING)
 
     def hear(self, epsilon: float, round: int) -> list[SaveLedger]:
         """A helper has signed that so much was spent; `round`: of the set that it was asked for."""

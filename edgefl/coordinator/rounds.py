@@ -52,11 +52,12 @@ class Rounds(Watching, Profiling, Summing):
             self._out.append(self.announcer.publish_manifest())
 
     def _pass_over(self) -> None:
-        """Find the number of the next round. Rounds that have had noise, as a helper tells, are passed over, and so are
-        those for which devices would be enough if so many did not rest: rest ends by the number of a round."""
+        """Find the number of the next round. Rounds that have had noise, or were opened, as a helper tells, are passed
+        over; and so are those for which devices would be enough if so many did not rest: rest ends by a round's
+        number."""
         if self.masked is not None and self.masked.mechanism is not None:
             self.round = max(self.round, self.masked.next_round)
-        first = self.round
+        self.round = first = max(self.round, self._least_round)
         self.presence.rest(self.resting.at(first))
         least = max(1, self.config.min_reports)
         while self.presence.count < least <= self.presence.count_with_rest:

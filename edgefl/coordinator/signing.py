@@ -42,6 +42,7 @@ class Open:
     """Without keys. `run` is what rounds and receipts name; `reissue_at` when the round is due again."""
 
     run = ""
+    epoch = 0  # of our certificate
     signed = False  # updates are
     reissue_at: float | None = None
 
@@ -114,6 +115,10 @@ class Signing(Open):
         self._previous = self._chain = ""
         self._chained: int | None = None  # the version of `_chain`
         self._issued = 0
+
+    @property
+    def epoch(self) -> int:  # type: ignore[override]
+        return self.signer.epoch
 
     def sealed(self, actions: list[Action]) -> list[Action]:
         return [self._seal(action) if isinstance(action, Publish) else action for action in actions]

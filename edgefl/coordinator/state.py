@@ -92,6 +92,7 @@ class CoordinatorState:
         self.masked = masked
         self.resting = Resting(0 if masked is None else masked.settings.separation)
         self._answered = Answered()
+        self._least_round = 0  # that may be opened, as a helper says
         self.presence = Presence(only_fresh=config.only_new_data, expect=config.expect)
         self.announcer = Announcer(
             manifest, params, version, attempt=attempt, root=root,

@@ -1,7 +1,7 @@
 """Summing: masked rounds, from their terms to the one update that the strategy gets of each. No I/O.
 
 masked_terms.py makes the terms, masked_sum.py adds what comes, unmasking.py has it opened, and unopened.py says what
-becomes of devices that seal nonsense. Part of RoundCoordinator.
+becomes of devices that seal nonsense, and leads.py what of helpers that know more than we do. Part of RoundCoordinator.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from .admission import Judged
 from .closing import Closed
 from .cohort import Cohort
 from .events import SaveAsk
+from .leads import Leads
 from .masked_sum import MaskedSum
 from .opening import Opening
 from .pace import Pacing
@@ -27,10 +28,9 @@ from .saved_ask import SavedAsk
 from .summed_profile import SummedProfile
 from .tally import Tally
 from .unmasking import NotOpened, Total, Unmasking
-from .unopened import Unopened
 
 
-class Summing(Unopened):
+class Summing(Leads):
     """Each method adds what the host has to do to `_out`."""
 
     def _masked_sum(self, mode: Mode) -> MaskedSum | None:
@@ -65,10 +65,6 @@ class Summing(Unopened):
             self._unmasking.begin(now)
         ask, part_bytes = self._unmasking.saved.ask(self.fence.attempt), self.announcer.manifest.part_bytes
         self._out += self._unmasking.ask(self.signing, ask, self._answered, part_bytes, now)
-
-    def _hear(self, epsilon: float) -> None:
-        if self.masked is not None:
-            self._out += self.masked.hear(epsilon, self.round)
 
     def _resume_unmasking(self, now: float) -> None:
         """An earlier process has asked for the set of this round, and died: its tally, as far as that matters now."""
@@ -136,6 +132,7 @@ class Summing(Unopened):
         record = msgspec.structs.replace(
             record, num_examples=total.weight, device_loss=loss, device_accuracy=accuracy, helpers_s=round(waited, 3),
             epsilon=unmasking.terms.epsilon, helped={party.name: party.epoch for party in unmasking.terms.helpers},
+            signer_epoch=self.signing.epoch,
         )  # fmt: skip
         if total.left_out:
             text = f"round {self.round}: {total.left_out} of {unmasking.terms.groups} groups are left out of the mean"
@@ -161,6 +158,7 @@ class Summing(Unopened):
         self._unmasking = None
         self.earlier.refuse(tally)
         self._hear(unmasking.epsilon)
+        self._skip(unmasking)
         if tally.gathering is None:  # else its end is told with that of its orders
             self._out.append(Note("warning", f"round {self.round} abandoned: {why}", round=self.round))
         record, began_at = unmasking.saved.record, unmasking.began_at

@@ -24,6 +24,7 @@ from ..masking.exchange import Answer, Ask, answer_bound, read_answer
 from ..masking.profile import Pooled
 from ..masking.profile import read as read_profile
 from ..masking.vector import Mean, mean
+from ..privacy.ledger import ROUNDING
 from ..protocol.envelope import Envelope, Kind
 from ..protocol.parts import Assembler, Splitter
 from ..protocol.terms import Party
@@ -35,6 +36,7 @@ from .signing import Open
 
 ASK_AGAIN_S = 30.0  # a silent helper is asked again; sooner where it has less time for its answer
 TRIES = 4  # in that time, at least
+PAST = ("old", "second")  # refusals that tell of a round of this run that was opened
 
 
 class NotOpened(Exception):
@@ -72,6 +74,7 @@ class Unmasking:
         self._answers: dict[str, Answer] = {}
         self._arriving: dict[str, Assembler] = {}
         self.epsilon = 0.0  # the highest that a helper has signed
+        self.opened_round = 0  # the newest round of this run that a helper has opened, as its refusal says
         self._groups = saved.groups
 
     # What is asked
@@ -136,12 +139,19 @@ class Unmasking:
         )  # fmt: skip
 
     def _keep(self, party: Party, answer: Answer) -> None:
-        self.epsilon = max(self.epsilon, answer.epsilon)
         if answer.set_digest != self.set_digest and answer.reason:
             raise ProtocolError(f"helper {party.name} refuses a set that it was asked for before: dropped", "round")
         if answer.set_digest != self.set_digest:
             raise NotOpened(f"helper {party.name} has answered for another set of this round")
+        if not answer.reason and answer.epsilon > self.terms.epsilon * (1 + ROUNDING):
+            raise NotOpened(
+                f"helper {party.name} has opened the sum under an epsilon of {self.terms.epsilon:.6g}, and signs that "
+                f"{answer.epsilon:.6g} is spent: it is at fault"
+            )
+        self.epsilon = max(self.epsilon, answer.epsilon)
         if answer.reason:
+            if answer.reason.partition(":")[0] in PAST:
+                self.opened_round = max(self.opened_round, answer.round)
             why = f"helper {party.name} refuses to open the sum: {answer.reason}"
             raise NotOpened(why, party.name, answer.unopened)
         for devices, group in zip(self._groups, answer.groups, strict=True):

@@ -20,6 +20,7 @@ from guards import breaks
 
 from edgefl.coordinator import unmasking
 from edgefl.coordinator.events import SaveAsk
+from edgefl.coordinator.leads import Leads
 from edgefl.coordinator.masked_sum import MaskedSum
 from edgefl.coordinator.summing import Summing
 from edgefl.coordinator.unmasking import Unmasking
@@ -109,6 +110,20 @@ def test_a_device_that_seals_nonsense_is_barred_and_stays_in_the_set(monkeypatch
     """The round is abandoned, and no promise is broken: a test of its own says that it goes on."""
     monkeypatch.setattr(MaskedSum, "without", lambda self, devices: None)
     named = "coordinator/test_sealed_nonsense::test_one_device_that_seals_nonsense_costs_no_other_device_its_round"
+    assert breaks(monkeypatch, named)
+
+
+LEADS = "coordinator/test_leads::test_"
+
+
+def test_a_helper_is_always_believed_that_it_knows_more(monkeypatch):
+    monkeypatch.setattr(Leads, "_may_lead", True)
+    assert breaks(monkeypatch, f"{LEADS}no_helper_ends_a_federation_by_its_budget_once_it_has_opened_a_sum")
+
+
+def test_no_helper_is_ever_believed_that_it_knows_more(monkeypatch):
+    monkeypatch.setattr(Leads, "_may_lead", False)
+    named = f"{LEADS}a_restored_aggregator_loses_one_round_and_not_as_many_as_its_backup_is_old"
     assert breaks(monkeypatch, named)
 
 

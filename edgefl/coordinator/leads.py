@@ -1,0 +1,63 @@
+"""Leads: what a helper has signed that this aggregator does not know. No I/O. Part of RoundCoordinator.
+
+A helper may have opened later rounds than the aggregator's database has, or know of more epsilon. Either that database
+was lost or restored from a backup, or the helper lies: to have rounds left out, or to end a federation with a budget.
+
+The aggregator makes a round's set and its epsilon durable before it asks. A database that was lost or restored needs
+the next epoch of the aggregator's certificate: devices go by no round that goes back, and helpers by no second run. So
+a helper may lead until the first sum that is opened in an epoch; then all know the same, and a record says so
+(answered.py). From then on nobody but this aggregator asks: what a helper signs beyond our ledger is not taken over.
+"""
+
+from __future__ import annotations
+
+from ..machine import Note
+from .unmasking import Unmasking
+from .unopened import Unopened
+
+LEAP = 1000  # rounds that are left out by one refusal, at most
+
+
+class Leads(Unopened):
+    """Each method adds what the host has to do to `_out`."""
+
+    @property
+    def _may_lead(self) -> bool:
+        return self._answered.signer_epoch < self.signing.epoch
+
+    def _hear(self, epsilon: float) -> None:
+        """So much is spent, as helpers have signed."""
+        if self.masked is None:
+            return
+        if self.masked.is_behind(epsilon):
+            if not self._may_lead:
+                self._disbelieve(f"epsilon {epsilon:.6g} is spent")
+                return
+            text = (
+                f"a helper has signed that epsilon {epsilon:.6g} is spent, more than our ledger says: it is taken over"
+            )
+            self._out.append(Note("warning", text, round=self.round))
+        self._out += self.masked.hear(epsilon, self.round)
+
+    def _skip(self, unmasking: Unmasking) -> None:
+        """Leave the rounds out that a helper has opened, as it says: a restored aggregator loses one round, and not as
+        many as its backup is old."""
+        newest = unmasking.opened_round
+        if newest <= self.round:
+            return
+        if not self._may_lead:
+            self._disbelieve(f"round {newest} was opened")
+            return
+        self._least_round = min(newest, self.round + LEAP) + 1
+        if self.config.rounds is not None:
+            self._least_round = min(self._least_round, self.config.rounds)
+        text = f"a helper has opened round {newest}, so this aggregator was restored from a backup"
+        self._out.append(Note("warning", f"{text}: round {self._least_round} is next", round=self.round))
+
+    def _disbelieve(self, what: str) -> None:
+        text = (
+            f"a helper has signed that {what}, which can't be: it has opened sums in this epoch of our certificate. "
+            "If this aggregator was restored from a backup, begin the next epoch (`edgefl keys epoch`); else the "
+            "helper is at fault, or another aggregator has our key"
+        )
+        self._out.append(Note("error", text, "a helper's lead", round=self.round))

@@ -1,0 +1,185 @@
+"""A helper that knows of more than the aggregator: believed where a database may be restored, and nowhere else."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from keyed import ROOT, SIGNER, certificate
+from machines import TOPICS, commit_of, feed, of, status
+from masked_rounds import (
+    DEVICES,
+    PRIVACY,
+    RUN,
+    abandoned,
+    answer_of,
+    asked,
+    closed,
+    helper_keys,
+    make_helper,
+    make_masked,
+    masked_parts,
+    round_in,
+    terms_maker,
+)
+
+from edgefl.coordinator.events import Finished, SignerRead
+from edgefl.coordinator.leads import LEAP
+from edgefl.helper.state import State
+from edgefl.machine import Connected, Note, Received
+from edgefl.masking.exchange import Answer
+from edgefl.privacy.ledger import Ledger, SaveLedger
+from edgefl.protocol.envelope import Kind
+from edgefl.protocol.parts import Splitter
+from edgefl.protocol.terms import Terms
+from edgefl.trust.ed25519 import fingerprint
+
+FIVE = DEVICES[:5]
+NOISY = msgspec.structs.replace(PRIVACY, noise="independent", sigma=1.0, bits=24, budget=40.0)
+
+
+def says(coordinator, reason: str = "", *, opened: int = 0, epsilon: float = 0.0) -> Received:
+    """A refusal of the set that is asked for, as the helper signs it."""
+    unmasking = coordinator._unmasking
+    terms = unmasking.terms
+    answer = Answer(terms.digest, unmasking.set_digest, opened, epsilon, reason=reason)
+    place = {"federation": coordinator.announcer.hash, "round": terms.round, "version": terms.version}
+    splitter = Splitter(answer.to_bytes("north", helper_keys().signing), 60_000, kind=Kind.ANSWER, codec=0, **place)
+    return Received(TOPICS.answer("north", 0), splitter.part(0))
+
+
+def report(coordinator, out, now: float):
+    """Five devices report to the round that is announced in `out`."""
+    terms, found = Terms.read(round_in(out).terms), []
+    for device in FIVE:
+        found += feed(coordinator, *masked_parts(terms, device), now=now)
+    assert coordinator.phase == "unmasking"
+    return found
+
+
+def opened_once(**options):
+    """A coordinator whose helper has opened its first round, and that waits for the second; the first one's record."""
+    coordinator, _, out = closed(FIVE, **options)
+    out = feed(coordinator, *answer_of(make_helper(), asked(out)), now=2.0)
+    record = commit_of(out).record
+    report(coordinator, out, 3.0)
+    return coordinator, record
+
+
+def errors(out) -> list[str]:
+    return [note.text for note in of(out, Note) if note.level == "error"]
+
+
+# Rounds
+
+
+def test_a_restored_aggregator_loses_one_round_and_not_as_many_as_its_backup_is_old():
+    coordinator, _, out = closed(FIVE)
+    helper = make_helper(state=State(serial=1, signer_epoch=1, run=RUN, round=57, epoch=1))
+    out = feed(coordinator, *answer_of(helper, asked(out)), now=2.0)
+    abandoned(out, "old: round 1; round 57 was opened")
+    assert round_in(out).round == 58
+    out = report(coordinator, out, 3.0)
+    commit = commit_of(feed(coordinator, *answer_of(helper, asked(out)), now=4.0))
+    assert (commit.record.round, commit.record.state) == (58, "committed")
+
+
+def test_a_round_whose_answer_is_still_kept_tells_of_the_newest_too():
+    coordinator, _, _ = closed(FIVE)
+    out = feed(coordinator, says(coordinator, "second: round 1 was opened for another set", opened=4), now=2.0)
+    assert round_in(out).round == 5
+
+
+@pytest.mark.parametrize("reason", ["few: 5 in a group", "run: in one epoch there is one", "box: a", "oldest: "])
+def test_a_refusal_for_another_reason_tells_of_no_round_of_this_run(reason):
+    coordinator, _, _ = closed(FIVE)
+    out = feed(coordinator, says(coordinator, reason, opened=57), now=2.0)
+    assert round_in(out).round == 2
+
+
+def test_one_refusal_leaves_out_a_thousand_rounds_at_most():
+    coordinator, _, _ = closed(FIVE)
+    out = feed(coordinator, says(coordinator, "old: ", opened=2**32 - 1), now=2.0)
+    assert round_in(out).round == LEAP + 2
+
+
+def test_no_refusal_ends_a_federation_by_its_number_of_rounds():
+    coordinator, _, _ = closed(FIVE, rounds=20)
+    out = feed(coordinator, says(coordinator, "old: ", opened=500), now=2.0)
+    assert round_in(out).round == 20 and not of(out, Finished)
+
+
+def test_once_a_sum_was_opened_no_helper_leaves_out_rounds():
+    coordinator, record = opened_once()
+    out = feed(coordinator, says(coordinator, "old: round 2; round 400 was opened", opened=400), now=4.0)
+    abandoned_at = commit_of(out).record
+    assert abandoned_at.state == "abandoned" and round_in(out).round == 3
+    assert "a helper has signed that round 400 was opened, which can't be" in errors(out)[0]
+    assert record.signer_epoch == 1
+
+
+def test_nor_after_a_restart_but_in_the_next_epoch_of_the_certificate():
+    _, record = opened_once()
+    start = {"recent": [record], "round": 2, "version": 1, "attempt": 2}
+    again = make_masked(start=start)
+    out = feed(again, *map(status, FIVE), Connected(), now=5.0)
+    report(again, out, 6.0)
+    out = feed(again, says(again, "old: ", opened=400), now=7.0)
+    assert round_in(out).round == 3 and errors(out)
+    report(again, out, 8.0)
+    feed(again, SignerRead(SIGNER, certificate(serial=2, epoch=2), 2), now=9.0)
+    out = feed(again, says(again, "old: ", opened=400), now=10.0)
+    assert round_in(out).round == 401 and not errors(out)
+
+
+# Epsilon
+
+
+def noisy(epsilon: float = 0.0) -> dict:
+    ledger = Ledger(fingerprint(ROOT.public), NOISY.delta, epsilon)
+    return {"start": {"masked": terms_maker(NOISY, ledger=ledger)}}
+
+
+def test_a_restored_aggregator_takes_over_what_a_helper_has_seen_spent():
+    coordinator, terms, _ = closed(FIVE, **noisy())
+    assert 0 < terms.epsilon < 20
+    out = feed(coordinator, says(coordinator, "epsilon: 20 was spent", epsilon=20.0), now=2.0)
+    assert [save.ledger.epsilon for save in of(out, SaveLedger)] == [20.0]
+    assert any("more than our ledger says: it is taken over" in note.text for note in of(out, Note))
+    assert Terms.read(round_in(out).terms).epsilon > 20
+
+
+def test_no_helper_ends_a_federation_by_its_budget_once_it_has_opened_a_sum():
+    coordinator, _ = opened_once(**noisy())
+    before = coordinator.masked.ledger
+    out = feed(coordinator, says(coordinator, "epsilon: 1e9 was spent", epsilon=1e9), now=4.0)
+    assert commit_of(out).record.state == "abandoned"
+    assert coordinator.phase == "open" and not of(out, Finished) and not of(out, SaveLedger)
+    assert coordinator.masked.ledger == before
+    assert "a helper has signed that epsilon 1e+09 is spent, which can't be" in errors(out)[0]
+
+
+def test_nor_by_what_it_signs_beside_a_sum_that_it_opens():
+    """No honest helper opens a sum under terms that tell less than it knows: not even the first."""
+    coordinator, _, out = closed(FIVE, **noisy())
+    before, unmasking = coordinator.masked.ledger, coordinator._unmasking
+    lie = Answer(unmasking.terms.digest, unmasking.set_digest, 1, 39.0, ((5, bytes(unmasking.terms.packed_bytes)),))
+    place = {"federation": coordinator.announcer.hash, "round": 1, "version": 0}
+    splitter = Splitter(lie.to_bytes("north", helper_keys().signing), 60_000, kind=Kind.ANSWER, codec=0, **place)
+    out = feed(coordinator, Received(TOPICS.answer("north", 0), splitter.part(0)), now=2.0)
+    abandoned(out, "and signs that 39 is spent: it is at fault")
+    assert not of(out, Finished) and coordinator.masked.ledger.epsilon < 39 and before.epsilon < 39
+
+
+def test_what_an_honest_helper_signs_is_never_beyond_our_ledger():
+    """Over rounds, and with a round that is lost on the way."""
+    coordinator, _, out = closed(FIVE, **noisy())
+    helper = make_helper()
+    for now in (2.0, 4.0, 6.0):
+        answers = answer_of(helper, asked(out))
+        if now == 4.0:
+            out = feed(coordinator, says(coordinator, "weak: it says no", epsilon=helper.state.epsilon), now=now)
+        else:
+            out = feed(coordinator, *answers, now=now)
+            assert commit_of(out).record.state == "committed"
+        assert not errors(out)
+        out = report(coordinator, out, now + 1)

@@ -68,7 +68,8 @@ class RoundRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
     Of a masked round (docs/masked.md): `helpers_s`, the seconds until the helpers had opened its sum, or had not;
     `epsilon`, what is spent of the privacy budget once it is over; `helped`, the epoch of each helper that has opened
     its sum, and `signer_epoch`, that of the aggregator's certificate then. Its `num_examples` are the weights of
-    `devices`.
+    `devices`. Where the clip is adaptive, `clip` is that of this round, and `within` the share of updates that were no
+    longer, but for noise; None if the sum was not opened.
 
     Only a simulation knows the last two: `elapsed_s`, virtual seconds from the start of the run to the round's end, and
     `joules`, what all devices have spent on the federation since the round before was over, as a range; None if nobody
@@ -122,6 +123,8 @@ class RoundRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
     epsilon: float = 0.0
     helped: dict[str, int] = {}
     signer_epoch: int = 0
+    clip: float | None = None
+    within: float | None = None
 
     @property
     def base(self) -> int:

@@ -121,6 +121,19 @@ def _own(settings: Settings) -> list[tuple[Any, str]]:
             privacy.noise == "banded" and not (settings.rounds.rounds and privacy.band <= max(1, privacy.separation)),
             "banded noise needs rounds.rounds, and a privacy.band of at most privacy.separation",
         ),
+        (
+            privacy.noise == "banded" and privacy.clip_quantile is not None,
+            "privacy.clip_quantile moves the clip, and banded noise takes away what earlier rounds have added in units "
+            'of theirs: leave it out, or set privacy.noise = "independent"',
+        ),
+        (
+            privacy.clip_quantile is None and privacy.clip_most is not None,
+            "privacy.clip_most bounds a clip that moves, and it is fixed: set privacy.clip_quantile, or leave it out",
+        ),
+        (
+            privacy.clip_most is not None and privacy.clip_most < privacy.clip,
+            f"privacy.clip_most is {privacy.clip_most}, below privacy.clip {privacy.clip:g}: raise it",
+        ),
     ]
 
 

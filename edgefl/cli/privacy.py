@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ..errors import UsageError
+from ..privacy.clipping import RATE
 from . import model as cli_model
 from .text import say
 from .values import at_least
@@ -35,6 +36,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     help = "devices that take part in each round (default: all)"
     add("--cohort", type=at_least(2), metavar="N", help=help)
     add("--clip", type=at_least(0.0), default=1.0, metavar="X", help="longest L2 norm of an update (default: 1.0)")
+    help = "adaptive clipping: move the clip toward this quantile of the updates' norms, from --clip on"
+    add("--clip-quantile", type=at_least(0.0), metavar="X", help=help)
+    help = f"how fast: in a round by a factor of e to this at most (default: {RATE})"
+    add("--clip-rate", type=at_least(0.0), default=RATE, metavar="X", help=help)
     help = "share of the params that a round sends (default: 1.0)"
     add("--share", type=at_least(0.0), default=1.0, metavar="X", help=help)
     words = ("auto", "independent", "banded")
@@ -85,6 +90,7 @@ def _goal(options: argparse.Namespace, params: int) -> Goal:
     return Goal(
         options.rounds, options.devices, options.epsilon, params, options.cohort or options.devices,
         delta=options.delta, clip=options.clip, share=options.share, noise=options.noise,
+        quantile=options.clip_quantile, rate=options.clip_rate,
     )  # fmt: skip
 
 
@@ -132,6 +138,10 @@ def _print(found: Proposal) -> None:
     kind = f"correlated over {noise.band} rounds" if noise.band else "independent"
     say(f"noise     {kind}: sigma {noise.sigma:.4g} of the grid, {found.multiplier:.4g} times the longest update")
     say(f"clip      {goal.clip:g}: an update that long has {found.typical:.3g} in each of its {goal.params:,} numbers")
+    if goal.quantile is not None:
+        say(
+            f"          moves toward quantile {goal.quantile:g}, by a share of votes with {found.in_share:.2g} of noise"
+        )
     say(f"a round   {found.in_param:.3g} of noise in each number of the mean, {found.in_round:.3g} clips long in all")
     say(f"the model {found.in_model:.3g} clips of noise, on average over rounds; it moves {goal.rounds} at most")
     say(f"k, m, b   {terms.least} devices in a sum at least, {terms.bits} bits a number, each device's from "

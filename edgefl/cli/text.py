@@ -15,5 +15,6 @@ def line(record: RoundRecord) -> str:
     """One round in one line."""
     state = "  profile" if record.profile else ""
     state += "" if record.state == "committed" else f"  {record.state}"
-    told = f"{record.reported:>4} reported{scores(record, '  ')}  {traffic_text(record, '  ')}"
+    clip = "" if record.clip is None else f"  clip {record.clip:.4g}"
+    told = f"{record.reported:>4} reported{scores(record, '  ')}  {traffic_text(record, '  ')}{clip}"
     return f"round {record.round:>4}  {told}{state}"

@@ -34,6 +34,11 @@ class MaskedSum:
         self._kept: dict[str, bytes] = {}
 
     @property
+    def moving_clip(self) -> float | None:
+        """The clip, if it is this round's alone; None if it is fixed."""
+        return self.terms.clip if self.terms.votes.copies else None
+
+    @property
     def is_full(self) -> bool:
         """Whether the sum may have no further update."""
         return len(self.entries) >= self.terms.most

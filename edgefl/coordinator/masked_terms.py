@@ -1,6 +1,7 @@
 """MaskedTerms: what the masked rounds of one federation fix, round by round. No I/O. Part of RoundCoordinator.
 
-The terms follow from the settings, the round's number and its model alone. So an aggregator that starts again opens its
+The terms follow from the settings, the round's number, its model and, where the clip is adaptive, from the records of
+the rounds before. So an aggregator that starts again opens its
 round under the same terms, and the updates that devices have made for it still count. (Where models go down with
 rounding, a restart may make another model of the same params; then the terms differ too, and devices train again.)
 """
@@ -15,11 +16,12 @@ from typing import Any
 from ..core.columns import Columns, labels_of
 from ..core.seeds import derived_seed
 from ..errors import ProtocolError, UsageError
+from ..history_record import RoundRecord
 from ..masking.propose import propose, propose_counts
 from ..masking.update import bound
 from ..privacy.accountant import Mechanism
 from ..privacy.ledger import ROUNDING, Ledger, SaveLedger
-from ..protocol.fleet import Spent
+from ..protocol.fleet import Adaptive, Spent
 from ..protocol.manifest import Manifest
 from ..protocol.statistics import MOST_LABELS
 from ..protocol.terms import Noise, Party, Terms
@@ -32,7 +34,7 @@ NOWHERE: dict[str, Any] = {"round": 0, "version": 0, "model_sha256": "0" * 64, "
 class MaskedTerms:
     """`most`: the most updates in a sum, and `fleet` in one of profiles. `certificates`: what the root says of each
     helper, sealed, for the devices. `ledger`: what the federation has spent, at the settings' `delta`; noise is
-    added by no rounds without one. UsageError if the settings make no terms."""
+    added by no rounds without one. `clip`: that of the next round. UsageError if the settings make no terms."""
 
     def __init__(
         self, settings: PrivacySettings, manifest: Manifest, *, most: int, rounds: int, helpers: Sequence[Party],
@@ -41,6 +43,8 @@ class MaskedTerms:
         self.settings, self.most, self.helpers = settings, most, tuple(helpers)
         self.fleet, self._plan = max(most, fleet), manifest.plan
         self.certificates = list(certificates)
+        self._clipping, self.clip = settings.clipping, settings.clip
+        self._within: float | None = None
         self._rounds, self.ledger = rounds, ledger
         self._known: tuple[Ledger | None, int, float] = (None, 0, 0.0)
         self._federation, self._run, self._params = manifest.federation, manifest.run, manifest.update_size
@@ -51,11 +55,7 @@ class MaskedTerms:
             self._fit_noise()
             self.mechanism = Mechanism.of(self._noise, self._numbers["norm2"])
             self._epsilon(self.next_round)  # or UsageError, if it can't be computed here
-        try:
-            (terms := self.terms(**NOWHERE)).check()
-        except ProtocolError as error:
-            raise UsageError(f"[privacy] can't be: {str(error).removesuffix(': refused')}: correct it") from None
-        self._longest = bound(terms)
+        self._longest = bound(self._checked())
 
     def max_payload(self, mode: Mode) -> int:
         """The longest masked update of a round of this mode."""
@@ -76,10 +76,33 @@ class MaskedTerms:
         """Other keys of the helpers, for the terms of rounds to come."""
         self.helpers, self.certificates = tuple(helpers), list(certificates)
 
+    def _checked(self) -> Terms:
+        """Terms that can be, at both ends of what the clip may become; UsageError."""
+        try:
+            for clip in self._clipping.bounds:
+                terms = Terms.read(self._made(self._scaled(clip), **NOWHERE).text)
+        except ProtocolError as error:
+            raise UsageError(f"[privacy] can't be: {str(error).removesuffix(': refused')}: correct it") from None
+        return terms
+
+    def learn(self, record: RoundRecord) -> None:
+        """A round is over, or was when the aggregator stopped: the clip of the next follows from its record alone."""
+        if self._clipping.quantile is not None and record.clip is not None:
+            self.clip = self._clipping.after(record.clip, record.within)
+            self._within = self._within if record.within is None else record.within
+
     def terms(self, *, round: int, version: int, model_sha256: str, manifest: str, mode: Mode = "train") -> Terms:
         """The terms of one round, which trains or tells of columns."""
+        numbers = self._scaled(self.clip) if mode == "train" else self._counts
+        return self._made(numbers, round=round, version=version, model_sha256=model_sha256, manifest=manifest)
+
+    def _scaled(self, clip: float) -> dict[str, Any]:
+        """With a grid in proportion to the clip: reach, norm and noise are what they were, and so is their cost."""
+        grid = self._numbers["grid"] * (clip / self.settings.clip)
+        return self._numbers | {"clip": clip, "grid": grid, "groups": self.settings.groups}
+
+    def _made(self, numbers: dict[str, Any], *, round: int, version: int, model_sha256: str, manifest: str) -> Terms:
         settings = self.settings
-        numbers = self._numbers | {"groups": settings.groups} if mode == "train" else self._counts
         noisy = self._noise.sigma > 0
         return Terms(
             federation=self._federation, run=self._run, round=round, version=version, model_sha256=model_sha256,
@@ -142,15 +165,24 @@ class MaskedTerms:
             return None
         return Spent(ledger.epsilon, ledger.delta, ledger.round, self.settings.budget)
 
+    @property
+    def adaptive(self) -> Adaptive | None:
+        """For viewers; None where the clip is fixed."""
+        quantile = self._clipping.quantile
+        return None if quantile is None else Adaptive(self.clip, quantile, self._within)
+
     def _proposed(self, noise_bound: int = 0) -> dict[str, Any]:
         settings = self.settings
         return propose(
             self._params, settings.clip, self.most, whole=self._whole, weights=settings.weight, share=settings.share,
-            bits=settings.bits, transform=settings.transform, scores=settings.scores, noise_bound=noise_bound,
+            bits=settings.bits, transform=settings.transform, scores=settings.scores,
+            votes=settings.clip_quantile is not None, noise_bound=noise_bound,
         )  # fmt: skip
 
     def _fit_noise(self) -> None:
         """Numbers that leave just the room for the noise, which is as large as they are fine; UsageError."""
+        if self.settings.noise == "banded" and self.settings.clip_quantile is not None:
+            raise UsageError("banded noise needs a clip that stays: leave privacy.clip_quantile out")
         if self.settings.noise == "banded" and self.settings.share < 1:
             raise UsageError(
                 "banded noise cancels only where every round sends the same numbers: set privacy.share = 1, or "

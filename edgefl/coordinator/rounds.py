@@ -199,6 +199,8 @@ class Rounds(Watching, Profiling, Summing):
         record = self._without_forgotten(record)
         self.admission.influence.learn(record)
         self.resting.learn(record)
+        if self.masked is not None:
+            self.masked.learn(record)
         if self.selection is not None:
             self.selection.learn(record)
         self._out += self.admission.suspects()

@@ -181,6 +181,8 @@ class CoordinatorState:
         for record in recent:
             self.admission.influence.learn(record)
             self.resting.learn(record)
+            if self.masked is not None:
+                self.masked.learn(record)
             if self.selection is not None:
                 self.selection.learn(record)
             if self.roll is not None:

@@ -132,7 +132,7 @@ class Summing(Leads):
         record = msgspec.structs.replace(
             record, num_examples=total.weight, device_loss=loss, device_accuracy=accuracy, helpers_s=round(waited, 3),
             epsilon=unmasking.terms.epsilon, helped={party.name: party.epoch for party in unmasking.terms.helpers},
-            signer_epoch=self.signing.epoch,
+            signer_epoch=self.signing.epoch, within=total.within,
         )  # fmt: skip
         if total.left_out:
             text = f"round {self.round}: {total.left_out} of {unmasking.terms.groups} groups are left out of the mean"

@@ -211,6 +211,7 @@ class Tally(Shares):
             by_influence=self._claims.to_json(),
             by_loss=self._losses.to_json(),
             profile=self.gathering is not None,
+            clip=None if self.masked is None else self.masked.moving_clip,
         )
 
     def goes_on(self, min_reports: int, at_work: list[str]) -> Note:

@@ -50,7 +50,8 @@ class NotOpened(Exception):
 class Total(NamedTuple):
     """The mean delta (P,) of these `devices`, whose weights add up to `weight`, and what they measured of the model:
     loss and accuracy. `left_out`: groups that could not be right. `unopened`: helpers, and the devices whose sealed
-    seeds each of them can't open. Of a `profile` there is no delta, and its `weight` are examples."""
+    seeds each of them can't open. `within`: the share of the devices that was within the clip. Of a `profile` there is
+    no delta, and its `weight` are examples."""
 
     delta: np.ndarray
     devices: int
@@ -60,6 +61,7 @@ class Total(NamedTuple):
     epsilon: float = 0.0
     unopened: tuple[tuple[str, tuple[str, ...]], ...] = ()
     profile: Pooled | None = None
+    within: float | None = None
 
 
 class Unmasking:
@@ -187,9 +189,10 @@ class Unmasking:
         delta = means[0].delta if len(means) == 1 else np.median([each.delta for each in means], axis=0)
         devices, weight = (sum(getattr(each, name) for each in means) for name in ("count", "weight"))
         unopened = tuple((name, answer.unopened) for name, answer in self._answers.items() if answer.unopened)
-        return Total(
-            delta.astype(np.float32, copy=False), devices, weight, _held_out(means), left_out, self.epsilon, unopened
-        )
+        votes = [each.within for each in means if each.within is not None]
+        within = float(np.median(votes)) if votes else None  # as of the deltas: a hostile device is in one group
+        delta = delta.astype(np.float32, copy=False)
+        return Total(delta, devices, weight, _held_out(means), left_out, self.epsilon, unopened, within=within)
 
     def _pooled(self) -> Total:
         """Of a profile, which has one group."""

@@ -40,6 +40,7 @@ class Watching(Candidates, Ordered):
             barred=len(self.admission.barred), paused=len(self.presence.paused), open=self._open_round(),
             opens_at=self._unix(opens_at), advice=self._advice(roll), troubled=roll.troubled(), last=list(roll.past),
             pages=roll.pages, edgefl=__version__, privacy=None if self.masked is None else self.masked.spent,
+            adaptive=None if self.masked is None else self.masked.adaptive,
         )  # fmt: skip
 
     def _open_round(self) -> OpenRound | None:

@@ -7,16 +7,18 @@ from typing import Any, Literal
 
 from ..errors import UsageError
 from ..protocol.profile_terms import ProfileTerms, digit_bits
-from ..protocol.terms import MAX_BITS, MOST_SCORE, SCORES
+from ..protocol.terms import MAX_BITS, MOST_COPIES, MOST_SCORE, SCORES, Votes
 
 SPREAD = {"subset": 12.0, "hadamard": 5.0}  # the reach, in root mean squares of what is sent
 MOST_NORM2 = 2**62  # that terms can say: of counts it is no bound that matters, since they have no noise
 MARGIN = 1.1  # of the norm of a subset, above its share of the clip
+VOTES = 0.02  # of the squared norm: what adaptive clipping adds to it, so noise is larger by half of that
 
 
 def propose(
     params: int, clip: float, devices: int, *, whole: int = 0, weights: int = 1, share: float = 0.125, bits: int = 16,
-    transform: Literal["subset", "hadamard"] = "subset", scores: bool = False, noise_bound: int = 0,
+    transform: Literal["subset", "hadamard"] = "subset", scores: bool = False, votes: bool = False,
+    noise_bound: int = 0,
 ) -> dict[str, Any]:  # fmt: skip
     """Fields of Terms for at most so many devices; UsageError if m = `bits` are too few for them. `share` is that of
     the params that are sent, but for the last `whole`, which are all sent.
@@ -25,6 +27,8 @@ def propose(
     of a delta of full norm and weight: those beyond are cut, for good. `norm2` is what such a
     delta keeps with a probability of 0.39 in each draw at the least: Kairouz, Liu, Steinke 2021, Algorithm 1, for
     beta = exp(-1/2).
+
+    Reach, norm2 and votes are the same whatever the clip: only the grid is in proportion to it.
     """
     clip, moving = float(clip), params - whole
     coordinates = whole + (max(1, round(moving * share)) if moving else 0)
@@ -37,11 +41,18 @@ def propose(
     length = longer * rms * math.sqrt(coordinates) / grid
     rounded = length**2 + coordinates / 4 + length + math.sqrt(coordinates) / 2
     fixed = weights**2 + (SCORES * min(reach, MOST_SCORE) ** 2 if scores else 0)
+    cast = _votes(rounded, reach) if votes else Votes()  # none leave terms as those without always were
     return {
         "params": params, "coordinates": coordinates, "whole": whole, "transform": transform, "bits": bits,
-        "reach": reach, "grid": grid, "clip": clip, "norm2": math.ceil(rounded) + fixed, "most": devices,
-        "weights": weights, "scores": scores,
+        "reach": reach, "grid": grid, "clip": clip, "norm2": math.ceil(rounded) + fixed + cast.norm2,
+        "most": devices, "weights": weights, "scores": scores, **({"votes": cast} if votes else {}),
     }  # fmt: skip
+
+
+def _votes(norm2: float, reach: int) -> Votes:
+    """Votes as large as they may be, and as many as come to VOTES of this squared norm, but one at least."""
+    size = max(1, min(reach, math.isqrt(int(VOTES * norm2))))
+    return Votes(max(1, min(MOST_COPIES, round(VOTES * norm2 / size**2))), size)
 
 
 def propose_counts(columns: int, labels: int, devices: int) -> dict[str, Any]:

@@ -51,12 +51,14 @@ class Quantized(NamedTuple):
 @dataclass(frozen=True)
 class Mean:
     """What an opened sum says: the mean delta (P,) of `count` devices of this summed `weight`; `held_out` is their loss
-    and accuracy, None where no device told of any."""
+    and accuracy, None where no device told of any. `within`: the share of them whose delta the clip has not shortened,
+    as far as the noise lets it be seen; None where none told."""
 
     delta: Floats
     count: int
     weight: int
     held_out: tuple[float, float] | None = None
+    within: float | None = None
 
 
 def quantize(
@@ -74,6 +76,8 @@ def quantize(
     if terms.scores:
         q[terms.at_scores], told = ring_round(_score(scored, terms), 1.0, terms.most_score, _seed(randomness))
         fixed += told
+    q[terms.at_votes] = terms.votes.size if norm <= terms.clip else -terms.votes.size
+    fixed += terms.votes.norm2
     values, kept = take(delta, terms), min(1.0, terms.clip / max(norm, 1e-30))
     kept *= _shrink(values, kept * weight / terms.grid, terms.norm2 - fixed)
     q[: terms.coordinates] = _bounded(values, kept * weight / terms.grid, terms.norm2 - fixed, terms.reach, randomness)
@@ -90,11 +94,13 @@ def mean(total: NDArray[np.int64], terms: Terms) -> Mean:
         weight = count
     if not count <= weight <= count * terms.weights:
         raise ProtocolError(f"masked vectors of {count} devices whose weights add up to {weight}: refused", "sum")
-    values = total[: terms.coordinates]
-    if max(int(values.max()), -int(values.min())) > count * terms.reach + terms.noise_bound:
-        raise ProtocolError(f"masked vectors whose sum {count} devices can't reach: refused", "sum")
+    values, votes = total[: terms.coordinates], total[terms.at_votes]
+    for sums, most in ((values, terms.reach), (votes, terms.votes.size)):
+        if int(np.abs(sums).max(initial=0)) > count * most + terms.noise_bound:
+            raise ProtocolError(f"masked vectors whose sum {count} devices can't reach: refused", "sum")
     delta = back((values * (terms.grid / weight)).astype(np.float32), terms)
-    return Mean(delta, count, weight, _held_out(total[terms.at_scores]) if terms.scores else None)
+    held_out = _held_out(total[terms.at_scores]) if terms.scores else None
+    return Mean(delta, count, weight, held_out, _within(votes, terms, count))
 
 
 # ---- scores
@@ -114,6 +120,13 @@ def _held_out(sums: NDArray[np.int64]) -> tuple[float, float] | None:
     if weight <= 0:
         return None
     return max(0.0, loss / weight) * MOST_LOSS, min(1.0, max(0.0, accuracy / weight))
+
+
+def _within(votes: NDArray[np.int64], terms: Terms, count: int) -> float | None:
+    """The share of votes of yes. Noise may carry it past 0 or 1, and a hostile device's votes as well."""
+    if not len(votes):
+        return None
+    return min(1.0, max(0.0, 0.5 + int(votes.sum()) / (2 * terms.votes.size * len(votes) * count)))
 
 
 # ---- rounding

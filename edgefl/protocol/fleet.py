@@ -128,6 +128,15 @@ class Spent(msgspec.Struct, frozen=True, omit_defaults=True):
     budget: Annotated[float, Meta(ge=0)] | None = None
 
 
+class Adaptive(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A clip that moves: `clip` of the open round, or of the next. `within`: the share of updates that were no longer
+    than theirs in the newest round that tells it, and `quantile` the share that is aimed at."""
+
+    clip: Annotated[float, Meta(ge=0)]
+    quantile: Annotated[float, Meta(ge=0, le=1)]
+    within: Annotated[float, Meta(ge=0, le=1)] | None = None
+
+
 class Summary(msgspec.Struct, frozen=True, omit_defaults=True):
     """The federation at the moment `at`, by the aggregator's clock, which may be wrong; 0: not known.
 
@@ -137,7 +146,8 @@ class Summary(msgspec.Struct, frozen=True, omit_defaults=True):
     state; `barred` and `paused` count those in quarantine or muted, and those that an operator has paused.
     `opens_at`: when the next round may open; 0: it waits for devices, or is open. `advice` says what the operator can
     do that concerns no single device. `troubled` are the rows of the devices that need an operator, worst first. `last`
-    are the newest rounds, newest first. `privacy` is there if rounds have noise. `pages`: fleet/0 to
+    are the newest rounds, newest first. `privacy` is there if rounds have noise, and `adaptive` if
+    their clip moves. `pages`: fleet/0 to
     fleet/{pages - 1} are in use. `edgefl`: the aggregator's version. `every`: a summary that is older by much more than
     so many seconds is of an aggregator that is gone.
     """
@@ -163,6 +173,7 @@ class Summary(msgspec.Struct, frozen=True, omit_defaults=True):
     edgefl: str = ""
     every: Number = EVERY_S
     privacy: Spent | None = None
+    adaptive: Adaptive | None = None
 
 
 class FleetPage(msgspec.Struct, frozen=True, omit_defaults=True):

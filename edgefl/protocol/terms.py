@@ -5,12 +5,13 @@ canonical JSON. Devices sign H with their update, and helpers open sets of one H
 terms, another model among them, is in no set. The attempt is not in it, since another attempt asks for the same work.
 The terms are strict, as the plan is: a device that does not know a field in them refuses the round.
 
-A device sends L = d + 4 + 1 (+ 3) integers, each centred in Z_2^m:
+A device sends L = d + 4 + 1 (+ 3) (+ v) integers, each centred in Z_2^m:
 
-    d coordinates | 1 1 1 1 | w | held-out weight, loss, accuracy
+    d coordinates | 1 1 1 1 | w | held-out weight, loss, accuracy | v votes
 
-The ones add up to the count, and find a faulty sum. w is the weight of the device's delta. The last three are there if
-`scores` is set. In a round of mode "profile" the d coordinates are counts (profile_terms.py), and d = P.
+The ones add up to the count, and find a faulty sum. w is the weight of the device's delta. The three scores are there
+if `scores` is set, and the v votes if the clip is adaptive: each says whether the delta was within it. In a round of
+mode "profile" the d coordinates are counts (profile_terms.py), and d = P.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from .round import MAX_TERMS, Round
 FEATURE = "masked"  # what a masked round requires of a device
 CHECKS = 4  # coordinates of constant 1
 SCORES = 3
+MOST_COPIES = 2**20  # of a vote
 MOST_SCORE = 64  # the largest integer of a score, unless the reach is smaller
 RARE = 2.0**-40  # how likely noise may be to wrap
 MIN_BITS, MAX_BITS = 2, 32
@@ -68,14 +70,27 @@ class Noise(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     rounds: Count = 0
 
 
+class Votes(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Whether a delta was no longer than the clip: `copies` integers, each `size` if it was, else -`size`. Centred, a
+    vote adds its size squared to the norm, and several copies add up to one that no reach bounds."""
+
+    copies: Annotated[int, Meta(ge=0, le=MOST_COPIES)] = 0
+    size: Annotated[int, Meta(ge=0, le=2**31)] = 0
+
+    @property
+    def norm2(self) -> int:
+        """What they add to the sum of squares."""
+        return self.copies * self.size**2
+
+
 class Terms(KeepsBytes, frozen=True, dict=True, forbid_unknown_fields=True, omit_defaults=True):
     """The terms of one masked round. federation to manifest are the round's own.
 
     Of `params` numbers of an update the round sends `coordinates`, by `transform` and `seed` (masking/choice.py); the
     last `whole` numbers, running statistics, are all among them, as they are.
     An integer of 1 stands for `grid` of weight x delta. No device's integer is larger than `reach` in size.
-    `clip` bounds the L2 norm of a delta before it is weighted. `norm2` bounds the sum of the
-    squares of a device's integers, the four ones apart.
+    `clip` bounds the L2 norm of a delta before it is weighted; with `votes` it is this round's alone. `norm2` bounds
+    the sum of the squares of a device's integers, the four ones apart.
     A set has `least` devices or more, and `most` at most. A device's weight is min(`weights`, ceil(n / `examples`)).
     Each device is in one of `groups` groups, by H and its name, and each group is opened by itself.
     `epsilon`, `delta`: what is spent once this round is over; 0 without noise.
@@ -104,6 +119,7 @@ class Terms(KeepsBytes, frozen=True, dict=True, forbid_unknown_fields=True, omit
     weights: Annotated[int, Meta(ge=1, le=2**20)] = 1
     examples: Positive = 1
     scores: bool = False
+    votes: Votes = Votes()
     groups: Annotated[int, Meta(ge=1, le=64)] = 1
     noise: Noise = Noise()
     epsilon: NotNegative = 0.0
@@ -132,7 +148,7 @@ class Terms(KeepsBytes, frozen=True, dict=True, forbid_unknown_fields=True, omit
     @property
     def length(self) -> int:
         """L, the integers that a device sends."""
-        return self.coordinates + CHECKS + 1 + (SCORES if self.scores else 0)
+        return self.coordinates + CHECKS + 1 + (SCORES if self.scores else 0) + self.votes.copies
 
     @property
     def _drawn(self) -> int:
@@ -153,7 +169,11 @@ class Terms(KeepsBytes, frozen=True, dict=True, forbid_unknown_fields=True, omit
 
     @property
     def at_scores(self) -> slice:
-        return slice(self.at_weight + 1, self.length)
+        return slice(self.at_weight + 1, self.length - self.votes.copies)
+
+    @property
+    def at_votes(self) -> slice:
+        return slice(self.length - self.votes.copies, self.length)
 
     @property
     def most_score(self) -> int:
@@ -163,7 +183,7 @@ class Terms(KeepsBytes, frozen=True, dict=True, forbid_unknown_fields=True, omit
     @property
     def largest(self) -> int:
         """The largest integer that an honest device may send."""
-        return max(self.reach, self.weights, self.most_score if self.scores else 1)
+        return max(self.reach, self.weights, self.most_score if self.scores else 1, self.votes.size)
 
     @property
     def noise_bound(self) -> int:
@@ -209,14 +229,14 @@ class Terms(KeepsBytes, frozen=True, dict=True, forbid_unknown_fields=True, omit
         wrap = self.most * self.largest + self.noise_bound >= 2 ** (self.bits - 1)
         names, noise = {party.name for party in self.helpers}, self.noise
         keys = [_key(text) for party in self.helpers for text in (party.box, party.key)]
-        fixed = self.weights**2 + (SCORES * self.most_score**2 if self.scores else 0)
+        fixed = self.weights**2 + (SCORES * self.most_score**2 if self.scores else 0) + self.votes.norm2
         return (
             (self.coordinates > self.params, "more coordinates than params"),
             (self._drawn < (self.whole < self.params), "fewer coordinates than are sent whole, or none beside them"),
             (self.least > self.most, "a least number of devices above the most"),
             (self.groups * self.least > self.most, "more groups than the most devices could fill"),
             (wrap, f"a modulus too small: {self.most} devices of at most {self.largest} wrap in {self.bits} bits"),
-            (self.norm2 < fixed, "a squared norm below that of the weight and the scores"),
+            (self.norm2 < fixed, "a squared norm below that of the weight, the scores and the votes"),
             (self._longest >= 2**30, "a grid too fine for the clip"),
             (len(names) != len(self.helpers), "two helpers of one name"),
             (not all(keys), "a key that can't be"),
@@ -225,6 +245,8 @@ class Terms(KeepsBytes, frozen=True, dict=True, forbid_unknown_fields=True, omit
             (noise.kind == "banded" and noise.band * noise.rounds == 0, "banded noise without a band or rounds"),
             (noise.kind != "banded" and noise.band + noise.rounds > 0, "a band without banded noise"),
             (noise.kind == "banded" and not 0 < noise.band <= max(noise.separation, 1), "a band above the separation"),
+            ((self.votes.copies == 0) != (self.votes.size == 0), "votes without a size, or a size without votes"),
+            (noise.kind == "banded" and self.votes.copies > 0, "banded noise, whose units are those of one clip"),
             (noise.kind != "none" and self.weights > 1, "weights whose sum the noise would hide"),
             (noise.kind == "none" and (self.epsilon > 0 or self.delta > 0), "an epsilon without noise"),
             *self._faults_of_profile(),
@@ -233,12 +255,13 @@ class Terms(KeepsBytes, frozen=True, dict=True, forbid_unknown_fields=True, omit
     def _faults_of_profile(self) -> tuple[tuple[bool, str], ...]:
         if (profile := self.profile) is None:
             return ()
-        plain = (self.transform, self.whole, self.weights, self.scores, self.groups) == ("subset", 0, 1, False, 1)
+        plain = (self.transform, self.whole, self.weights, self.groups) == ("subset", 0, 1, 1)
+        plain = plain and not (self.scores or self.votes.copies)
         return (
             (bool(why := profile.fault()), f"a profile of {why}"),
             (self.coordinates != self.params, "a part of a profile"),
             (self.coordinates != profile.length(self.reach), "other coordinates than the profile's"),
-            (not plain, "a profile with weights, scores, groups or a transform"),
+            (not plain, "a profile with weights, scores, votes, groups or a transform"),
         )
 
     def check_round(self, round: Round, federation: str) -> None:

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from ..privacy.clipping import RATE, Clipping
 from .sections import AboveZero, Auto
 
 HELPER = "helper"  # of a simulation whose settings name none
@@ -70,8 +71,31 @@ class PrivacySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         ),
     ] = 16
     clip: Annotated[
-        AboveZero, Meta(description="Largest L2 norm of one device's update; a longer one is scaled down.")
+        AboveZero,
+        Meta(
+            description="Largest L2 norm of one device's update; a longer one is scaled down. With `clip_quantile` it "
+            "is that of the first round."
+        ),
     ] = 2.0
+    clip_quantile: Annotated[
+        Annotated[float, Meta(gt=0, lt=1)] | None,
+        Meta(
+            description="Adaptive clipping: each round moves the clip toward the one that this share of the updates is "
+            "no longer than, by what devices vote under their masks; 0.5 is the median. Without it the clip is fixed.",
+            examples=[0.5],
+        ),
+    ] = None
+    clip_rate: Annotated[
+        float, Meta(gt=0, le=1, description="How fast it moves: in a round by a factor of e to this at the most.")
+    ] = RATE
+    clip_most: Annotated[
+        AboveZero | None,
+        Meta(
+            description="Largest clip that it may reach, no larger than what owners of devices and helpers allow. In "
+            "any case it stays within a factor of 100 of `clip`.",
+            examples=[10.0],
+        ),
+    ] = None
     weight: Annotated[
         int, Meta(ge=1, le=1000, description="Largest weight of a device: 1 counts all devices alike.")
     ] = 1
@@ -130,6 +154,11 @@ class PrivacySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         ),
     ] = None
     delta: Annotated[float, Meta(gt=0, lt=1, description="The delta of the epsilon that is told.")] = 1e-5
+
+    @property
+    def clipping(self) -> Clipping:
+        """How the clip moves from round to round, if it does."""
+        return Clipping(self.clip, self.clip_quantile, self.clip_rate, self.clip_most)
 
     @property
     def helper_names(self) -> list[str]:

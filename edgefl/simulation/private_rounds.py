@@ -61,6 +61,7 @@ class PrivateRounds:
         self._noisy = noisy
         self._source = np.random.default_rng(derived_seed(seed, "noise"))
         self._memory = Memory()
+        self.clips = [goal.clip]  # of the rounds so far, and of the next
 
     def run(self, every: int = 1) -> Iterator[float]:
         """Accuracy on the test part after every so many rounds and the last; the dataset must have one."""
@@ -75,17 +76,24 @@ class PrivateRounds:
     def _round(self, round: int) -> None:
         base = self._proposal.terms
         seed = 0 if base.noise.kind == "banded" else derived_seed(self._seed, "places", round) >> 11
-        terms = msgspec.structs.replace(base, seed=seed)
+        clip = self.clips[-1]
+        terms = msgspec.structs.replace(base, seed=seed, clip=clip, grid=base.grid * (clip / base.clip))
         total = np.zeros(terms.length, np.int64)
         first = (round - 1) % (len(self._parts) // self._asked) * self._asked
         for device in range(first, first + self._asked):
             delta = self._fit(device, round)
             rng = np.random.default_rng(derived_seed(self._seed, "rounding", round, device))
             total += quantize(delta, 1, terms, rng.bytes).q
-        self.params += mean(total, terms).delta
+        found, goal = mean(total, terms), self._proposal.goal
+        self.params += found.delta
+        within = found.within
         if self._noisy:
-            drawn = self._noise(round)[: terms.coordinates] * (terms.grid / self._proposal.goal.cohort)
+            noise = self._noise(round)
+            drawn = noise[: terms.coordinates] * (terms.grid / goal.cohort)
             self.params += back(drawn.astype(np.float32), terms)
+            if within is not None:
+                within += float(noise[terms.at_votes].mean()) / (2 * terms.votes.size * goal.cohort)
+        self.clips.append(goal.clipping.after(clip, within))
 
     def _fit(self, device: int, round: int) -> Floats:
         rows = self._parts[device]

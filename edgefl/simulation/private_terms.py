@@ -10,6 +10,7 @@ from typing import Any, Literal
 from ..errors import UsageError
 from ..masking.propose import propose as numbers_of
 from ..privacy.accountant import Mechanism, smallest_sigma
+from ..privacy.clipping import RATE, Clipping
 from ..privacy.correlated import MAX_BAND, prefix_error, sensitivity
 from ..protocol.terms import Noise, Party, Terms
 
@@ -25,7 +26,8 @@ _NOWHERE: dict[str, Any] = {
 @dataclass(frozen=True)
 class Goal:
     """`cohort` of `devices` take part in each of `rounds` rounds, in turn. `share`: of the params a round sends.
-    `noise` "auto" is what leaves less in the model."""
+    `noise` "auto" is what leaves less in the model. `quantile` and `rate` are of adaptive clipping, which begins at
+    `clip`; None: the clip is fixed."""
 
     rounds: int
     devices: int
@@ -36,6 +38,13 @@ class Goal:
     clip: float = 1.0
     share: float = 1.0
     noise: Literal["auto", "independent", "banded"] = "auto"
+    quantile: float | None = None
+    rate: float = RATE
+
+    @property
+    def clipping(self) -> Clipping:
+        """How the clip moves, if it does."""
+        return Clipping(self.clip, self.quantile, self.rate)
 
     @property
     def separation(self) -> int:
@@ -47,7 +56,8 @@ class Goal:
 class Proposal:
     """`multiplier`: sigma over the norm of the longest vector, `[privacy] sigma`. The noise in the mean delta of a
     round is `in_param` in each number that is sent, and `in_round` clips long; in the sum of all rounds it is
-    `in_model` clips long, on the average over rounds. An update as long as the clip has `typical` in each number."""
+    `in_model` clips long, on the average over rounds; and `in_share` in the share of votes. A clip that moves is the
+    first one here. An update as long as the clip has `typical` in each number."""
 
     goal: Goal
     terms: Terms
@@ -70,6 +80,11 @@ class Proposal:
     def in_model(self) -> float:
         return self.in_round * prefix_error(max(1, self.terms.noise.band), self.goal.rounds)
 
+    @property
+    def in_share(self) -> float:
+        votes = self.terms.votes
+        return self.terms.noise.sigma / (2 * votes.size * math.sqrt(votes.copies) * self.goal.cohort)
+
     def to_toml(self) -> str:
         """Settings for aggregator.toml."""
         terms = self.terms
@@ -78,6 +93,8 @@ class Proposal:
             f"share = {self.goal.share:g}", f"clip = {self.goal.clip:g}", f'noise = "{terms.noise.kind}"',
             f"sigma = {math.ceil(self.multiplier * 1e4) / 1e4:g}", f"separation = {terms.noise.separation}",
         ]  # fmt: skip
+        if self.goal.quantile is not None:
+            lines += [f"clip_quantile = {self.goal.quantile:g}", f"clip_rate = {self.goal.rate:g}"]
         lines += [f"band = {terms.noise.band}"] if terms.noise.band else []
         lines += [f"budget = {self.goal.epsilon:g}", f"delta = {self.goal.delta:g}"]
         return "\n".join([*lines, "", "[rounds]", f"rounds = {self.goal.rounds}"])
@@ -92,6 +109,8 @@ def propose(goal: Goal) -> Proposal:
             f"delta is {goal.delta:g} and devices {goal.devices}: at one over the number of devices or more, showing "
             "one device's data whole would pass; give less"
         )
+    if goal.quantile is not None and not 0 < goal.quantile < 1:
+        raise UsageError(f"the quantile of clips is {goal.quantile:g}: give one between 0 and 1, 0.5 for the median")
     band = _band(goal)
     kind: Literal["independent", "banded"] = "banded" if band else "independent"
     like = Mechanism(kind, 1.0, 1, goal.separation, max(1, band), goal.rounds)
@@ -109,7 +128,10 @@ def propose(goal: Goal) -> Proposal:
 
 def _band(goal: Goal) -> int:
     """The band that leaves the least noise in the model; 0: independent noise."""
-    if goal.noise == "independent" or (goal.noise == "auto" and (goal.separation < 2 or goal.share < 1)):
+    if goal.quantile is not None and goal.noise == "banded":
+        raise UsageError("banded noise needs a clip that stays: give independent noise, or no quantile of clips")
+    nothing_cancels = goal.separation < 2 or goal.share < 1 or goal.quantile is not None
+    if goal.noise == "independent" or (goal.noise == "auto" and nothing_cancels):
         return 0
     if goal.share < 1:
         raise UsageError("banded noise cancels only where every round sends the same numbers: give a share of 1")
@@ -136,7 +158,10 @@ def _fitted(goal: Goal, noise: Noise, multiplier: float, bits: int) -> Terms | N
 def _with_room(goal: Goal, noise: Noise, multiplier: float, bits: int, room: int) -> Terms | None:
     """Terms of a reach that leaves so much room for the noise; None if nothing is left for the reach."""
     try:
-        numbers = numbers_of(goal.params, goal.clip, goal.cohort, share=goal.share, bits=bits, noise_bound=room)
+        numbers = numbers_of(
+            goal.params, goal.clip, goal.cohort, share=goal.share, bits=bits, noise_bound=room,
+            votes=goal.quantile is not None,
+        )  # fmt: skip
     except UsageError:
         return None
     sigma = multiplier * math.sqrt(numbers["norm2"])

@@ -204,7 +204,8 @@ def _masked(settings: Settings, manifest: Manifest, keyring: Keyring) -> MaskedT
 def _helpers(fleet: Fleet, settings: Settings, keyring: Keyring | None) -> list[HelperHost]:
     names = () if keyring is None else keyring.helpers
     privacy = settings.privacy
-    least = Least(devices=privacy.least, weight=privacy.weight, clip=privacy.clip, delta=privacy.delta)
+    most_clip = privacy.clipping.bounds[1]
+    least = Least(devices=privacy.least, weight=privacy.weight, clip=most_clip, delta=privacy.delta)
     return [HelperHost(fleet, keyring.helper(name), keyring.roster, least) for name in names if keyring is not None]
 
 

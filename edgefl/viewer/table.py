@@ -71,7 +71,7 @@ def _head(summary: Summary, now: float) -> list[str]:
     counts = f"{summary.total} devices" + (f": {states}" if states else "")
     counts += f"; {summary.barred} barred" if summary.barred else ""
     counts += f"; {summary.paused} paused by the operator" if summary.paused else ""
-    return [first, counts, *_spent(summary), *_waits(summary)]
+    return [first, counts, *_spent(summary), *_clip(summary), *_waits(summary)]
 
 
 def _spent(summary: Summary) -> list[str]:
@@ -80,6 +80,14 @@ def _spent(summary: Summary) -> list[str]:
         return []
     of = "" if spent.budget is None else f" of {spent.budget:g}"
     return [f"privacy: epsilon {spent.epsilon:.3g}{of} spent after round {spent.round} (delta {spent.delta:g})"]
+
+
+def _clip(summary: Summary) -> list[str]:
+    moves = summary.adaptive
+    if moves is None:
+        return []
+    told = "" if moves.within is None else f"{moves.within:.0%} of the last updates were no longer than theirs; "
+    return [f"clip: {moves.clip:.4g} in round {summary.round} ({told}{moves.quantile:.0%} are aimed at)"]
 
 
 def _commonest(item: tuple[str, int]) -> tuple[int, str]:

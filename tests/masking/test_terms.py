@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from edgefl.errors import ProtocolError
 from edgefl.protocol.profile_terms import ProfileTerms
 from edgefl.protocol.round import Frame, Round
-from edgefl.protocol.terms import Noise, Terms
+from edgefl.protocol.terms import Noise, Terms, Votes
 
 
 def test_the_digest_is_of_the_bytes_as_they_came():
@@ -31,7 +31,8 @@ def test_every_field_changes_the_digest():
         "manifest": "ee" * 8, "params": 101, "coordinates": 41, "seed": 6, "bits": 13, "reach": 99, "grid": 0.02,
         "clip": 0.9, "norm2": 20_001, "least": 3, "most": 11, "helpers": (masked.helper("south").party,),
         "transform": "hadamard", "whole": 3, "weights": 2, "examples": 2, "scores": True, "groups": 2,
-        "noise": Noise("independent", 1.0), "epsilon": 1.0, "delta": 1e-5, "profile": ProfileTerms(3),
+        "votes": Votes(2, 5), "noise": Noise("independent", 1.0), "epsilon": 1.0, "delta": 1e-5,
+        "profile": ProfileTerms(3),
     }  # fmt: skip
     assert set(changes) == set(Terms.__struct_fields__)
     made = {Terms(**{**fields_of(own), name: value}).digest for name, value in changes.items()}
@@ -58,6 +59,11 @@ def fields_of(own: Terms) -> dict:
         ({"noise": Noise("independent", 150.0)}, "a modulus too small"),
         ({"weights": 150}, "a squared norm below"),
         ({"scores": True, "norm2": 12_000}, "a squared norm below"),
+        ({"votes": Votes(1, 150)}, "a squared norm below"),
+        ({"votes": Votes(1, 171), "norm2": 40_000}, "a modulus too small"),
+        ({"votes": Votes(0, 5)}, "votes without a size, or a size without"),
+        ({"votes": Votes(5, 0)}, "votes without a size, or a size without"),
+        ({"votes": Votes(1, 5), "noise": Noise("banded", 1.0, band=4, separation=4, rounds=9)}, "banded noise, whose"),
         ({"grid": 1e-10}, "a grid too fine"),
         ({"helpers": (masked.helper().party,) * 2}, "two helpers of one name"),
         (

@@ -16,6 +16,7 @@ from edgefl.errors import CodecError, ProtocolError, UsageError
 from edgefl.masking import choice
 from edgefl.masking.propose import propose
 from edgefl.masking.vector import MOST_LOSS, Scored, _bounded, mean, quantize
+from edgefl.protocol.terms import Noise, Votes
 
 TRANSFORMS = ["subset", "hadamard"]
 
@@ -33,13 +34,14 @@ def wild(params, seed, scale=1.0):
 @given(
     params=st.integers(1, 300), share=st.floats(0.01, 1), bits=st.integers(6, 24), weights=st.integers(1, 9),
     transform=st.sampled_from(TRANSFORMS), scores=st.booleans(), scale=st.sampled_from([0.0, 1e-3, 1.0, 1e4]),
-    seed=st.integers(0, 2**32),
+    seed=st.integers(0, 2**32), votes=st.booleans(),
 )  # fmt: skip
-def test_i37_every_vector_keeps_all_bounds(params, share, bits, weights, transform, scores, scale, seed):
+def test_i37_every_vector_keeps_all_bounds(params, share, bits, weights, transform, scores, scale, seed, votes):
     try:
         own = own_terms(
-            params, 0.7, 3, share=share, bits=bits, weights=weights, transform=transform, scores=scores, seed=seed
-        )
+            params, 0.7, 3, share=share, bits=bits, weights=weights, transform=transform, scores=scores, seed=seed,
+            votes=votes,
+        )  # fmt: skip
     except UsageError:
         return
     rng = np.random.default_rng(seed)
@@ -51,7 +53,10 @@ def test_i37_every_vector_keeps_all_bounds(params, share, bits, weights, transfo
     assert sum(int(each) ** 2 for each in rest) <= own.norm2
     assert np.abs(q).max() <= own.largest and (np.abs(q[: own.coordinates]) <= own.reach).all()
     assert (q[own.at_checks] == 1).all() and q[own.at_weight] == weight and len(q) == own.length
-    assert np.linalg.norm(wild(params, seed, scale).astype(float)) * made.kept <= own.clip * 1.0001
+    norm = np.linalg.norm(wild(params, seed, scale).astype(float))
+    assert norm * made.kept <= own.clip * 1.0001
+    assert (q[own.at_votes] == (own.votes.size if norm <= own.clip else -own.votes.size)).all()
+    assert (own.votes.copies > 0) == votes
 
 
 @pytest.mark.parametrize("norm2", [0, 3, 30, 300])
@@ -254,6 +259,29 @@ def test_scores_are_a_weighted_mean():
     assert mean(quantize(zero, 1, own, rng.bytes).q.astype(np.int64), own).held_out is None
 
 
+def test_votes_tell_the_share_that_was_within_the_clip():
+    own = own_terms(params=2000, clip=1.0, votes=True)
+    rng, total = np.random.default_rng(0), np.zeros(own.length, np.int64)
+    for norm in (0.0, 0.5, 0.999, 1.001, 7.0):
+        delta = wild(2000, 1)
+        delta *= np.float32(norm / np.linalg.norm(delta))
+        total += quantize(delta, 1, own, rng.bytes).q
+    assert mean(total, own).within == 3 / 5
+    assert mean(total_of(masked.terms()), masked.terms()).within is None
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_votes_out_of_reach_are_refused_and_noise_carries_a_share_no_farther_than_to_all_or_none(sign):
+    own = masked.terms(votes=Votes(2, 10), noise=Noise("independent", 3.0))
+    total = total_of(own)
+    most = 3 * 10 + own.noise_bound
+    total[own.at_votes] = sign * most
+    assert mean(total, own).within == (sign > 0)
+    total[own.at_votes.start] += sign
+    with pytest.raises(ProtocolError, match="can't reach"):
+        mean(total, own)
+
+
 # ---- which numbers
 
 
@@ -346,16 +374,29 @@ def test_hadamard_spreads_what_is_large():
 # ---- propose
 
 
+@pytest.mark.parametrize(("params", "transform"), [(2410, "subset"), (199_210, "subset"), (199_210, "hadamard")])
+def test_votes_cost_a_hundredth_of_noise_and_no_number_but_the_grid_depends_on_the_clip(params, transform):
+    plain, own = (propose(params, 1.0, 100, share=1.0, transform=transform, votes=votes) for votes in (False, True))
+    assert own["votes"].size <= own["reach"] == plain["reach"] and own["grid"] == plain["grid"]
+    assert own["norm2"] == plain["norm2"] + own["votes"].norm2
+    assert "votes" not in plain
+    assert 0.019 < own["votes"].norm2 / plain["norm2"] < 0.021
+    for clip in (1e-4, 0.37, 1e4):
+        scaled = propose(params, clip, 100, share=1.0, transform=transform, votes=True)
+        assert scaled.pop("grid") == pytest.approx(own["grid"] * clip, rel=1e-12)
+        assert scaled | {"clip": 0, "grid": 0} == own | {"clip": 0, "grid": 0}
+
+
 @given(
     params=st.integers(1, 10**6), clip=st.floats(1e-6, 1e6), devices=st.integers(2, 10_000), bits=st.integers(2, 32),
     weights=st.integers(1, 100), share=st.floats(0.001, 1), whole=st.floats(0, 1),
-    transform=st.sampled_from(TRANSFORMS), scores=st.booleans(),
+    transform=st.sampled_from(TRANSFORMS), scores=st.booleans(), votes=st.booleans(),
 )  # fmt: skip
-def test_what_is_proposed_are_terms(params, clip, devices, bits, weights, share, whole, transform, scores):
+def test_what_is_proposed_are_terms(params, clip, devices, bits, weights, share, whole, transform, scores, votes):
     try:
         fields = propose(
             params, clip, devices, whole=int(whole * params), weights=weights, share=share, bits=bits,
-            transform=transform, scores=scores,
+            transform=transform, scores=scores, votes=votes,
         )  # fmt: skip
     except UsageError as error:
         assert "take more bits" in str(error) and (2 ** (bits - 1) - 1) // devices < weights

@@ -11,6 +11,7 @@ from edgefl.protocol.fleet import (
     PAGE_DEVICES,
     PAGE_LIMIT,
     SUMMARY_LIMIT,
+    Adaptive,
     DeviceRow,
     FleetPage,
     OpenRound,
@@ -78,7 +79,7 @@ def test_a_summary_fits_whatever_the_fleet_says(text):
         [text] * 8, [worst(number, text) for number in range(20)],
         [PastRound(2**32, "evaluated", 2**32, 9**9, 9**9, 1 / 3, TALL, TALL, 1 / 3, 1 / 3, TALL, text,
                    1 / 3, 1 / 3, 10**6, 10**6, 1 / 3, 1 / 3)] * 5, 99, "9.9",
-        privacy=Spent(10 / 3, 1e-5 / 3, TALL, 20 / 3),
+        privacy=Spent(10 / 3, 1e-5 / 3, TALL, 20 / 3), adaptive=Adaptive(10 / 3, 1 / 3, 2 / 3),
     )  # fmt: skip
     raw = encode_summary(summary)
     assert len(raw) <= SUMMARY_LIMIT - 1024

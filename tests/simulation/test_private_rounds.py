@@ -69,9 +69,19 @@ def test_devices_that_take_turns_have_correlated_noise_if_that_leaves_less():
     assert propose(GOAL).terms.noise.kind == "independent"
 
 
+def test_adaptive_clipping_costs_a_hundredth_of_noise_and_independent_noise_alone_has_it():
+    plain, found = propose(replace(GOAL, noise="independent")), propose(replace(GOAL, quantile=0.5, clip=3.0, rate=1.0))
+    assert found.in_round == pytest.approx(1.01 * plain.in_round, rel=0.02) and found.in_round > plain.in_round
+    assert found.terms.noise.kind == propose(replace(GOAL, quantile=0.5, cohort=10)).terms.noise.kind == "independent"
+    assert "clip = 3\n" in found.to_toml() and "clip_quantile = 0.5\nclip_rate = 1\n" in found.to_toml()
+    assert found.in_share == pytest.approx(found.multiplier / (2 * math.sqrt(0.02) * GOAL.cohort), rel=0.1)
+
+
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
+        ({"noise": "banded", "cohort": 10, "quantile": 0.5}, "a clip that stays"),
+        ({"quantile": 1.0}, "between 0 and 1"),
         ({"cohort": 101}, "cohort is 101"), ({"cohort": 1}, "cohort is 1"), ({"delta": 0.01}, "whole would pass"),
         ({"noise": "banded", "share": 0.5, "cohort": 10}, "share of 1"), ({"epsilon": 0.0}, "epsilon is 0"),
     ],
@@ -103,6 +113,18 @@ def test_the_noise_in_the_model_is_what_was_proposed(digits, noise, share):
     for _ in rounds.run():
         moved.append(float(((rounds.params - start) ** 2).sum()))
     assert math.sqrt(np.mean(moved)) == pytest.approx(rounds._proposal.in_model * goal.clip, rel=0.12)
+
+
+@pytest.mark.parametrize("noisy", [False, True])
+def test_a_clip_that_is_ten_times_too_large_comes_down(digits, noisy):
+    """A fleet whose updates all have a norm of 1: the clip swings about it, with the noise of 20,000 devices in it."""
+    goal = Goal(40, 20_000, 4.0, 2410, 20_000, delta=1e-6, clip=10.0, quantile=0.5)
+    rounds = fleet(digits, goal, noisy=noisy)
+    rounds._fit = lambda device, round: np.full(2410, 1 / math.sqrt(2410), np.float32)
+    list(rounds.run())
+    assert rounds.clips[0] == 10.0 and rounds.clips[10] == pytest.approx(10 / math.e, rel=0.02)
+    assert all(0.9 < clip < 1.12 for clip in rounds.clips[25:])
+    assert len(rounds.clips) == 41
 
 
 def test_one_device_can_stand_for_many(digits):
@@ -180,6 +202,14 @@ def test_the_command_simulates(capsys):
     assert main([*line.split(), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert len(found["accuracy"]["with noise"]) == 3 and found["noise"]["separation"] == 4
+    assert (
+        main(
+            ["privacy", "--rounds", "5", "--devices", "9", "--epsilon", "9", "--params", "9", "--clip-quantile", "0.6"]
+        )
+        == 0
+    )
+    told = capsys.readouterr().out
+    assert "moves toward quantile 0.6" in told and "clip_quantile = 0.6" in told
 
 
 def test_a_part_of_the_simulated_devices_may_train_in_a_round(monkeypatch):

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from edgefl.protocol.fleet import (
+    Adaptive,
     DeviceRow,
     FleetPage,
     OpenRound,
@@ -99,6 +100,17 @@ def test_what_privacy_was_spent_is_shown():
     unbounded = msgspec.structs.replace(SUMMARY, privacy=Spent(3.0, 1e-5, 11))
     assert "privacy: epsilon 3 spent after round 11 (delta 1e-05)" in text(120, picture(unbounded))
     assert "epsilon" not in text(120)
+
+
+def test_a_clip_that_moves_is_shown():
+    moving = msgspec.structs.replace(SUMMARY, adaptive=Adaptive(0.83214, 0.5, 0.62))
+    shown = (
+        f"clip: 0.8321 in round {SUMMARY.round} (62% of the last updates were no longer than theirs; 50% are aimed at)"
+    )
+    assert shown in text(120, picture(moving))
+    first = msgspec.structs.replace(SUMMARY, adaptive=Adaptive(2.0, 0.5))
+    assert f"clip: 2 in round {SUMMARY.round} (50% are aimed at)" in text(120, picture(first))
+    assert "clip" not in text(120)
 
 
 def test_120_characters_hold_all_columns():

@@ -2,9 +2,10 @@
 
 helper      events in, actions out: what is asked, and what becomes of it
 asked       which asks are believed, and which sets are opened
-opening     a set's signatures, sealed seeds, masks and noise: work for a thread of the host's
+opening     a set's cost, signatures, sealed seeds, masks and noise: work for a thread of the host's
 noise       independent, or correlated over rounds
 spending    what a round's noise costs, by the helper's own ledger
+refusal     why a set is not opened
 least       what the helper's owner lets be opened
 state       what must be on disk before an answer leaves
 events      what it hears and does

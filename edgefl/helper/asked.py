@@ -1,7 +1,7 @@
 """Asked: which asks are believed, and which sets are opened. Pure functions of an ask and of what is known.
 
 An ask that no certified signer has signed may come from anybody: it is dropped. What the aggregator itself has signed
-and is not opened is refused, and the aggregator is told why. REASONS are the kinds of that.
+and is not opened is refused, and the aggregator is told why (refusal.py).
 """
 
 from __future__ import annotations
@@ -10,45 +10,16 @@ from itertools import pairwise
 
 from ..errors import ProtocolError
 from ..masking.exchange import Ask, Entry
+from ..privacy.ledger import Ledger
 from ..protocol.terms import Party, Terms
 from ..trust.certificate import SignerCertificate
-from ..trust.ed25519 import to_text
+from ..trust.ed25519 import fingerprint, to_text
 from ..trust.roster import Roster
 from .events import Keys
 from .least import Least
-from .opening import Job, Refused, Signed
-from .state import State
-
-REASONS = {
-    "certificate": "the aggregator's certificate was replaced, or is out of its dates",
-    "terms": "the terms of the round can't be, or are of another federation",
-    "run": "another run in this epoch of the aggregator's certificate, or one that is over",
-    "helper": "the terms name other keys of this helper, or an epoch that has ended",
-    "weak": "the terms are weaker than the helper's owner has pinned",
-    "epsilon": "the terms say that less epsilon is spent than this helper computes, or than was told before",
-    "ledger": "epsilon is counted at another delta, or for another root, than until now",
-    "restored": "the helper was restored from a backup: it needs a new epoch",
-    "old": "a round before the newest one, whose answer is not kept any more",
-    "second": "another set of this round was opened",
-    "order": "devices out of order, or one of them twice",
-    "few": "fewer devices than a sum needs",
-    "many": "more devices than the terms allow",
-    "unknown": "a device that the roster does not name",
-    "revoked": "a device that the roster names as revoked",
-    "signature": "a device's signature is not of these terms, this vector and these sealed seeds",
-    "box": "a sealed seed that this helper's key does not open, or that is of another device or other terms",
-    "noise": "noise that this helper can't add, or whose epsilon is not accounted for or can't be computed",
-    "lost": "the answer that was kept for this round is damaged",
-}
-
-
-class Refusal(Exception):
-    """The set is not opened."""
-
-    def __init__(self, code: str, text: str) -> None:
-        super().__init__(text)
-        assert code in REASONS, code
-        self.refused = Refused(code, text)
+from .opening import Job, Signed
+from .refusal import Refusal
+from .state import MOST_RUNS, State
 
 
 def check_certificate(found: SignerCertificate, state: State, unix_s: float | None) -> None:
@@ -78,6 +49,9 @@ def check_run(terms: Terms, state: State) -> None:
 
 def check_round(terms: Terms, ask: Ask, state: State, keys: Keys) -> None:
     """Refusal unless this round comes after all that were opened; a kept one is no matter of this."""
+    if terms.run != state.run and state.is_full:
+        more = f"this epoch of the helper's keys has had {MOST_RUNS} runs"
+        raise Refusal("run", f"{more}: `edgefl keys epoch DIR helper-{keys.name}` begins the next")
     if terms.run != state.run:
         raise Refusal("run", "in one epoch there is one; `edgefl keys epoch` begins the next")
     if terms.round <= state.round:
@@ -105,7 +79,7 @@ def check_terms(terms: Terms, keys: Keys, least: Least) -> None:
         raise Refusal("noise", "correlated noise is of one group: a device's group changes from round to round")
 
 
-def job_of(terms: Terms, ask: Ask, roster: Roster, keys: Keys, least: Least) -> Job:
+def job_of(terms: Terms, ask: Ask, roster: Roster, keys: Keys, least: Least, *, ledger: Ledger | None) -> Job:
     """The work of opening this set; Refusal unless it is one that may be opened, as far as that shows at once."""
     entries = ask.entries
     if any(a.device >= b.device for a, b in pairwise(entries)):
@@ -121,7 +95,17 @@ def job_of(terms: Terms, ask: Ask, roster: Roster, keys: Keys, least: Least) -> 
     if not any(opened):
         raise Refusal("few", f"{max(map(len, groups))} in a group, and {fewest} are needed")
     place = [party.name for party in terms.helpers].index(keys.name)
-    return Job(terms, keys.name, place, ask.set_digest, opened, keys.box_public, keys.box_private)
+    return Job(
+        terms,
+        keys.name,
+        place,
+        ask.set_digest,
+        opened,
+        keys.box_public,
+        keys.box_private,
+        fingerprint(keys.root),
+        ledger,
+    )
 
 
 def _public(entry: Entry, roster: Roster) -> bytes:

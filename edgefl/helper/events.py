@@ -8,7 +8,8 @@ from typing import NamedTuple, TypeAlias
 from .. import machine
 from ..trust.ed25519 import SigningKey
 from ..trust.roster import Roster
-from .opening import Job, Refused, Sums
+from .opening import Job, Sums
+from .refusal import Refused
 from .state import State
 
 

@@ -33,20 +33,18 @@ from ..machine import (
     assert_never,
 )
 from ..masking.exchange import Answer, Ask, open_ask
-from ..privacy.ledger import Ledger
 from ..protocol.envelope import Kind
 from ..protocol.parts import DEFAULT_PART_BYTES, Splitter, fitting_part_bytes
 from ..protocol.terms import Terms, digest_of
 from ..protocol.topics import ROOT, Topics
 from ..trust.certificate import SignerCertificate
-from ..trust.ed25519 import fingerprint
 from ..trust.roster import Roster
-from . import asked, spending
+from . import asked
 from .arriving import Arriving, Whole, most_devices
-from .asked import Refusal
 from .events import Action, Event, Find, Found, JobDone, Keys, KeysRead, Open, RosterRead, SaveOpened, SaveState
 from .least import Least
-from .opening import Job, Refused, Sums
+from .opening import Job, Sums
+from .refusal import Refusal, Refused
 from .state import Opened, State
 
 
@@ -58,7 +56,7 @@ class Helper:
         self.topics = Topics(keys.federation, root)
         self._clock = WallClock()
         self._arriving = Arriving(self.topics, keys.name)
-        self._job: tuple[Job, Whole, Ledger | None] | None = None  # that runs, and the ledger once it is answered
+        self._job: tuple[Job, Whole] | None = None  # that runs
         self._sought: tuple[Whole, bytes, bytes] | None = None  # whose kept answer is being read, with H and its set
         self._max_packet: int | None = None
         self.opened = self.refused = 0  # since the process began
@@ -153,9 +151,8 @@ class Helper:
                 return [SaveState(self.state), *self._refuse(whole, ask, refusal.refused)]
             raise
         asked.check_terms(terms, self.keys, self.least)
-        job = asked.job_of(terms, ask, self.roster, self.keys, self.least)
-        ledger = spending.pay(self.state.ledger, terms, fingerprint(self.keys.root), set_digest)
-        self._job = job, whole, ledger
+        job = asked.job_of(terms, ask, self.roster, self.keys, self.least, ledger=self.state.ledger)
+        self._job = job, whole
         count = len(ask.entries)
         return [Note("info", f"asked for the sum of {count} masks", round=terms.round), Open(job)]
 
@@ -164,15 +161,15 @@ class Helper:
     def _done(self, event: JobDone) -> list[Action]:
         if self._job is None or self._job[0] is not event.job:
             return []  # of an epoch that has ended
-        (job, whole, ledger), self._job = self._job, None
+        (job, whole), self._job = self._job, None
         terms = job.terms
         if isinstance(event.result, Refused):
             return self._refused(whole, terms.digest, job.set_digest, event.result)
-        return self._open(job, whole, ledger, event.result)
+        return self._open(job, whole, event.result)
 
-    def _open(self, job: Job, whole: Whole, ledger: Ledger | None, sums: Sums) -> list[Action]:
+    def _open(self, job: Job, whole: Whole, sums: Sums) -> list[Action]:
         terms = job.terms
-        self.state = self.state.after(Opened.of(terms.round, terms.digest, job.set_digest), ledger)
+        self.state = self.state.after(Opened.of(terms.round, terms.digest, job.set_digest), sums.ledger)
         answer = Answer(
             terms.digest, job.set_digest, terms.round, self.state.epsilon, sums.groups, unopened=sums.unopened
         )

@@ -1,4 +1,7 @@
-"""Opening: one set's signatures, sealed seeds, masks and noise. All that takes long, for a thread of the host's.
+"""Opening: what a round costs, its set's signatures, sealed seeds, masks and noise: all that takes long.
+
+A thread of the host's does it. What noise costs is computed there too: dp-accounting takes two seconds to load, and
+meanwhile the helper would answer nobody.
 
 A group's masks are added up one after another, so memory is that of one vector and of the answer, whatever the number
 of devices. Nothing is told of a group of which one device's part is wrong: with that device left out it would be
@@ -14,34 +17,31 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import EdgeFLError, ProtocolError, StoreError
+from ..errors import ProtocolError, StoreError
 from ..masking import masks, ring
 from ..masking.exchange import MAX_NAMED, Entry
 from ..masking.sealed import open_sealed, statement_of
+from ..privacy.ledger import Ledger
 from ..protocol.terms import Terms
 from ..trust.ed25519 import verify
+from . import spending
 from .noise import Drawn
+from .refusal import Refusal, Refused
 
 Draw = Callable[[Terms, bytes], Drawn]  # noise for a set, named by its digest
-
-
-class Refused(NamedTuple):
-    """Why a set is not opened: one of asked.REASONS, and in words. `unopened`: as in Sums."""
-
-    code: str
-    text: str
-    unopened: tuple[str, ...] = ()
 
 
 class Sums(NamedTuple):
     """What a set's masks and noise add up to: for each group the number of its devices and the packed sum; None for one
     that is not opened. `memory`: of correlated noise, to be durable before the sums leave. `unopened`: the devices
-    whose sealed seeds can't be opened, in order, at most MAX_NAMED; `fault` says in words what is wrong."""
+    whose sealed seeds can't be opened, in order, at most MAX_NAMED; `fault` says in words what is wrong.
+    `ledger`: with this round in it."""
 
     groups: tuple[tuple[int, bytes] | None, ...]
     memory: bytes | None = None
     unopened: tuple[str, ...] = ()
     fault: str = ""
+    ledger: Ledger | None = None
 
 
 class Signed(NamedTuple):
@@ -53,7 +53,8 @@ class Signed(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """A set that may be opened if every device's part is what it should be."""
+    """A set that may be opened if every device's part is what it should be, and the terms tell what it costs.
+    `ledger`: of what was spent before; `root`: the fingerprint of the federation's."""
 
     terms: Terms
     helper: str
@@ -62,18 +63,22 @@ class Job:
     groups: tuple[tuple[Signed, ...], ...]  # empty: the group is not opened
     box_public: bytes
     box_private: bytes
+    root: str
+    ledger: Ledger | None
 
     def run(self, draw: Draw) -> Sums | Refused:
-        """The sums; Refused if one device's part is wrong, and that leaves no group."""
+        """The sums; Refused if they would cost more than is told, or if one device's part is wrong, and that leaves no
+        group."""
         try:
+            ledger = spending.pay(self.ledger, self.terms, self.root, self.set_digest)
             for group in self.groups:
                 for one in group:
                     self._check(one)
-            return self._sums(draw)
-        except _Fault as fault:
-            return Refused(fault.code, str(fault))
+            return self._sums(draw, ledger)
+        except Refusal as refusal:
+            return refusal.refused
 
-    def _sums(self, draw: Draw) -> Sums | Refused:
+    def _sums(self, draw: Draw, ledger: Ledger | None) -> Sums | Refused:
         """A seed that can't be opened is its device's doing, and takes its whole group out: else one hostile device
         could stop all rounds. Groups are disjoint, so no two opened ones differ by a device."""
         faults: dict[str, str] = {}  # device -> why its seed can't be opened
@@ -82,17 +87,17 @@ class Job:
         if faults and not any(sums):
             return Refused("box", fault, unopened)
         memory = next((one[1] for one in sums if one is not None), None)  # correlated noise has one group
-        return Sums(tuple(None if one is None else one[0] for one in sums), memory, unopened, fault)
+        return Sums(tuple(None if one is None else one[0] for one in sums), memory, unopened, fault, ledger)
 
     def _check(self, one: Signed) -> None:
         entry = one.entry
         if len(entry.boxes) != len(self.terms.helpers):
-            raise _Fault(
+            raise Refusal(
                 "box", f"{entry.device} has {len(entry.boxes)} sealed seeds, for {len(self.terms.helpers)} helpers"
             )
         said = statement_of(self.terms.digest, entry.packed_sha256, entry.boxes_sha256)
         if not verify(one.public, said, entry.signature):
-            raise _Fault("signature", f"{entry.device} has not signed this vector for these terms")
+            raise Refusal("signature", f"{entry.device} has not signed this vector for these terms")
 
     def _sum(
         self, group: tuple[Signed, ...], draw: Draw, faults: dict[str, str]
@@ -120,7 +125,7 @@ class Job:
         try:
             return draw(self.terms, self.set_digest)
         except StoreError as error:
-            raise _Fault("noise", str(error)) from None
+            raise Refusal("noise", str(error)) from None
 
     def _seed(self, entry: Entry) -> bytes:
         return open_sealed(entry.boxes[self.place], self.terms.digest, entry.device, self.box_public, self.box_private)
@@ -133,9 +138,3 @@ def _in_words(faults: dict[str, str]) -> str:
     first, *more = sorted(faults)
     others = f", and those of {len(more)} more, such as {more[0]}" if more else ""
     return f"{first}: {faults[first]}{others}"
-
-
-class _Fault(EdgeFLError):
-    def __init__(self, code: str, text: str) -> None:
-        super().__init__(text)
-        self.code = code

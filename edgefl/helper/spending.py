@@ -11,7 +11,7 @@ from ..errors import StoreError, UsageError
 from ..privacy.accountant import Mechanism
 from ..privacy.ledger import Ledger
 from ..protocol.terms import Terms
-from .asked import Refusal
+from .refusal import Refusal
 
 
 def pay(ledger: Ledger | None, terms: Terms, root: str, set_digest: bytes) -> Ledger | None:

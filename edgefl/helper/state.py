@@ -6,7 +6,8 @@ epoch                        of our own keys
 ledger                       of the noise that was added, in all runs; None before there was any
 restored                     somebody holds a later answer of this epoch than we know: we came from a backup
 opened                       the last rounds, each with its set; their answers are kept, and given again
-ended                        the runs before it in this epoch of our keys, which never go on; the root begins each
+ended                        the runs before it in this epoch of our keys, which never go on; the root begins each, and
+                             beyond MOST_RUNS the next one needs another epoch of our keys
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from ..errors import StoreError
 from ..privacy.ledger import Ledger
 
 KEPT_ROUNDS = 4  # whose answers can be asked for again
+MOST_RUNS = 100  # in one epoch of our keys; a run that was forgotten could be opened again
 
 
 class Opened(NamedTuple):
@@ -47,11 +49,17 @@ class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ended: tuple[str, ...] = ()
 
     def in_run(self, run: str) -> State:
-        """In the next epoch of the aggregator's certificate. The same run goes on: its rounds are opened once."""
-        if run == self.run:
+        """In the next epoch of the aggregator's certificate. The same run goes on: its rounds are opened once. It
+        also does where there is no room for another."""
+        if run == self.run or self.is_full:
             return self
         ended = (*self.ended, self.run) if self.run else self.ended
         return msgspec.structs.replace(self, run=run, round=0, opened=(), ended=ended)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether this epoch of our keys can have no further run."""
+        return len(self.ended) + bool(self.run) >= MOST_RUNS
 
     def in_epoch(self, epoch: int) -> State:
         """In the next epoch of our keys: what was sealed to those before can't be opened."""

@@ -22,6 +22,28 @@ def test_i34_a_new_epoch_of_the_aggregators_certificate_opens_no_round_of_a_run_
     assert answer is not None and not answer.reason
 
 
+def test_the_state_is_bounded_whatever_runs_and_epochs_the_root_begins(monkeypatch):
+    """A run that was dropped from it could be opened again, so one run too many is refused until the keys change."""
+    monkeypatch.setattr("edgefl.helper.state.MOST_RUNS", 20)
+    desk, longest = Desk(), 0
+    for epoch in range(1, 60):
+        asks = {"cert": certificate(serial=epoch, epoch=epoch), "epoch": epoch}
+        ask = ask_of(terms_of(2**31, run=f"{epoch:016x}"))
+        if epoch <= 20:
+            answer = desk.ask(ask, **asks)
+            assert answer is not None and not answer.reason
+        else:
+            assert "`edgefl keys epoch DIR helper-north`" in refused(desk, ask, "run", **asks)
+        longest = max(longest, len(desk.disk.state.to_bytes()))
+    assert longest < 500 + 20 * 20
+    refused(desk, ask_of(terms_of(2, run=f"{3:016x}")), "run", **asks)
+    going_on = desk.ask(ask_of(terms_of(2**31 + 1, run=f"{20:016x}")), **asks)
+    assert going_on is not None and not going_on.reason, "the newest run goes on"
+    desk.renew(2)
+    answer = desk.ask(ask_of(terms_of(1, [keys_of(2)], run="ab" * 8)), cert=certificate(serial=99, epoch=99), epoch=99)
+    assert answer is not None and not answer.reason and desk.disk.state.ended == (f"{20:016x}",)
+
+
 def test_i34_a_run_that_another_one_followed_is_over():
     desk, other = Desk(), "ff" * 8
     desk.ask(ask_of(terms_of(5)))

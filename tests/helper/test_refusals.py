@@ -18,8 +18,8 @@ from helped import (
     terms_of,
 )
 
-from edgefl.helper.asked import REASONS
 from edgefl.helper.least import Least
+from edgefl.helper.refusal import REASONS
 from edgefl.machine import WallTime
 
 NOISE = {"kind": "independent", "sigma": 30.0, "separation": 4}

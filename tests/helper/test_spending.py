@@ -12,15 +12,19 @@ from helped import (
     Desk,
     Killed,
     ask_of,
+    blob_of,
     certificate,
     entry_of,
     keys_of,
+    parts_of,
     refused,
     terms_of,
 )
 
-from edgefl.helper.asked import Refusal
+from edgefl.helper.events import JobDone, Open
 from edgefl.helper.least import Least
+from edgefl.helper.opening import Sums
+from edgefl.helper.refusal import Refusal
 from edgefl.helper.spending import pay
 from edgefl.privacy.accountant import Mechanism
 from edgefl.privacy.ledger import Ledger
@@ -236,3 +240,21 @@ def test_without_dp_accounting_noise_is_refused_and_sums_without_it_are_opened(m
     assert "pip install 'edgefl-toolkit[privacy]'" in refused(desk, ask, "noise")
     answer = desk.ask(plain)
     assert answer is not None and not answer.reason
+
+
+def test_the_accountant_is_asked_in_the_job_and_never_in_the_main_loop(monkeypatch):
+    """It takes two seconds to load, and the helper would answer neither pings nor other asks."""
+    desk, ask = Desk(), ask_of(terms_of(noise=NOISE, bits=16))
+    blob = blob_of(ask)
+
+    def library():
+        raise AssertionError("in the main loop")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("edgefl.privacy.accountant._library", library)
+        actions = [action for part in parts_of(blob, 1) for action in desk.machine.step(part, 0.0)]
+    (job,) = (action.job for action in actions if isinstance(action, Open))
+    sums = job.run(desk.draw)
+    assert isinstance(sums, Sums) and sums.ledger is not None and sums.ledger.epsilon > 0
+    desk.feed(JobDone(job, sums))
+    assert desk.disk.state.ledger == sums.ledger, "and it is durable with the answer"

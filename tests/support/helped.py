@@ -13,7 +13,6 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from edgefl.helper.asked import REASONS
 from edgefl.helper.events import (
     Find,
     Found,
@@ -27,6 +26,7 @@ from edgefl.helper.events import (
 from edgefl.helper.helper import Helper
 from edgefl.helper.least import Least
 from edgefl.helper.noise import Draw, Drawn
+from edgefl.helper.refusal import REASONS
 from edgefl.helper.state import State
 from edgefl.machine import Connected, Note, Publish, Received
 from edgefl.masking import ring, sealed, update

@@ -7,80 +7,77 @@ from typing import Any
 
 EPSILONS = (1.0, 2.0, 4.0, 8.0, 0.0)  # from left to right; 0: no noise
 NAMES = ("1", "2", "4", "8", "no noise")
-MODELS = {"2nn": "2NN (199,210 params)", "cnn": "CNN (1,663,370 params)", "small": "784-32-10 (25,450 params)"}
+MODELS = {"2nn": "2NN, 199,210 params", "cnn": "CNN, 1,663,370 params", "small": "784-32-10, 25,450 params"}
 SHARES = {"all": "all", "quarter": "1/4", "sixteenth": "1/16"}
-FLEET_COLORS = {100: "C0", 1000: "C2", 10_000: "C1"}
-SHARE_COLORS = {"all": "C0", "quarter": "C3", "sixteenth": "C4"}
 Rows = list[dict[str, Any]]
+Lines = list[tuple[str, dict[str, Any], Rows]]  # label, how it is drawn, rows from the smallest epsilon
 
 
 def draw(rows: Rows, path: Path) -> None:
-    """A column for each model; above who takes part, below which share of the coordinates a round sends."""
+    """Panels: who takes part, for each model; which share of the coordinates a round sends; which model."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    models = [model for model in MODELS if any(row["model"] == model for row in rows)]
-    kinds = [kind for kind in (_fleets, _shares) if any(kind([r for r in rows if r["model"] == m]) for m in models)]
-    figure = Figure(figsize=(5.2 * len(models), 3.8 * len(kinds)), layout="constrained")
+    def of(**wanted: Any) -> Rows:
+        return [row for row in rows if all(row[key] == value for key, value in wanted.items())]
+
+    panels = {f"{MODELS[model]}: fleets and noise": _fleets(of(model=model)) for model in ("2nn", "cnn")}
+    panels["2NN: share of the coordinates, 100 devices"] = _shares(of(model="2nn", devices=100))
+    panels["models, 100 devices, all in each round"] = _models(of(devices=100, part="all"))
+    panels = {title: lines for title, lines in panels.items() if len(lines) > 1}
+    down = -(-len(panels) // 2)
+    figure = Figure(figsize=(10.4, 3.8 * down), layout="constrained")
     FigureCanvasAgg(figure)
-    grid = figure.subplots(len(kinds), len(models), squeeze=False, sharey=True)
-    for down, kind in enumerate(kinds):
-        for across, model in enumerate(models):
-            axes, lines = grid[down, across], kind([row for row in rows if row["model"] == model])
-            if not lines:
-                axes.set_axis_off()
-                continue
-            for label, (style, line) in lines.items():
-                _line(axes, label, style, line)
-            rounds = sorted({row["rounds"] for _, line in lines.values() for row in line})
-            told = " or ".join(map(str, rounds))
-            axes.set_title(f"{MODELS[model]}, {told} rounds", fontsize=10, loc="left")
-            axes.legend(frameon=False, fontsize=8, loc="lower right")
-            if across == 0:
-                axes.set_ylabel("test accuracy, %")
-            if down == len(kinds) - 1:
-                axes.set_xlabel("epsilon of all rounds, delta 1e-5 (smaller: more private)")
+    for at, (axes, title) in enumerate(zip(figure.subplots(down, 2, squeeze=False).flat, panels, strict=False)):
+        for label, style, line in panels[title]:
+            _line(axes, label, style, line)
+        axes.set_title(title, fontsize=10, loc="left")
+        axes.legend(frameon=False, fontsize=8, loc="lower right")
+        if at % 2 == 0:
+            axes.set_ylabel("test accuracy, %")
+        if at >= len(panels) - 2:
+            axes.set_xlabel("epsilon of all rounds, delta 1e-5 (to the left: more private)")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=130)
 
 
-Lines = dict[str, tuple[dict[str, Any], Rows]]  # label -> how it is drawn, rows by epsilon
-
-
 def _fleets(rows: Rows) -> Lines:
     """Fleets that take part in all rounds or in turn, with both kinds of noise."""
-    found: Lines = {}
-    for devices in (10_000, 1000, 100):
+    found: Lines = []
+    for devices, color in ((10_000, "C1"), (1000, "C2"), (100, "C0")):
         ours = [row for row in rows if row["devices"] == devices]
-        _add(found, f"{devices:,} devices, all in each round", {"color": FLEET_COLORS[devices], "marker": "o"},
-             [row for row in ours if row["part"] == "all"])  # fmt: skip
+        style = {"color": color, "marker": "o"}
+        _add(found, f"{devices:,} devices, all in each round", style, [r for r in ours if r["part"] == "all"])
         turns = [row for row in ours if row["part"] == "turns"]
         for word, dash, marker in (("correlated", "-", "s"), ("independent", "--", "v")):
-            style = {"color": "C5" if devices == 10_000 else "C2", "linestyle": dash, "marker": marker}
+            style = {"color": "C5" if devices == 10_000 else color, "linestyle": dash, "marker": marker}
             chosen = [row for row in turns if row["noise"].startswith("band") == (word == "correlated")]
-            both = chosen + [row for row in turns if row["noise"] == "none" and chosen]
-            _add(found, f"{devices:,}, a tenth in each, {word} noise", style, both)
+            plain = [row for row in turns if row["noise"] == "none" and word == "correlated"]
+            _add(found, f"{devices:,} devices, a tenth in each, {word} noise", style, [*chosen, *plain])
     return found
 
 
 def _shares(rows: Rows) -> Lines:
-    """Shares of the coordinates, of the fleets that have them."""
-    found: Lines = {}
-    for devices, dash in ((10_000, "--"), (100, "-")):
-        ours = [row for row in rows if row["devices"] == devices]
-        if not any(row["part"] in ("quarter", "sixteenth") for row in ours):
-            continue
-        for part, share in SHARES.items():
-            style = {"color": SHARE_COLORS[part], "linestyle": dash, "marker": "o"}
-            _add(
-                found, f"{devices:,} devices, {share} of the coordinates", style, [r for r in ours if r["part"] == part]
-            )
+    found: Lines = []
+    for (part, share), color in zip(SHARES.items(), ("C0", "C3", "C4"), strict=True):
+        chosen = [row for row in rows if row["part"] == part]
+        sent = f", {chosen[0]['update_bytes'] / 1e6:.2g} MB an update" if chosen else ""
+        _add(found, f"{share}{sent}", {"color": color, "marker": "o"}, chosen)
+    return found
+
+
+def _models(rows: Rows) -> Lines:
+    found: Lines = []
+    for (model, title), color in zip(MODELS.items(), ("C0", "C6", "C7"), strict=True):
+        chosen = [row for row in rows if row["model"] == model]
+        rounds = f", {chosen[0]['rounds']} rounds" if chosen else ""
+        _add(found, f"{title}{rounds}", {"color": color, "marker": "o"}, chosen)
     return found
 
 
 def _add(found: Lines, label: str, style: dict[str, Any], rows: Rows) -> None:
     if rows:
-        found[label] = style, sorted(rows, key=lambda row: EPSILONS.index(row["epsilon"]))
+        found.append((label, style, sorted(rows, key=lambda row: EPSILONS.index(row["epsilon"]))))
 
 
 def _line(axes: Any, label: str, style: dict[str, Any], rows: Rows) -> None:

@@ -27,16 +27,23 @@ def draw(found: dict[str, Kept], path: Path) -> None:
     for axes, (name, by_setting) in zip(figure.subplots(1, len(found), squeeze=False)[0], found.items(), strict=True):
         for setting in (each for each in LABELS if each in by_setting):
             _line(axes, setting, by_setting[setting])
-        rounds = by_setting["fp32"][0]["rounds"][-1]
+        rounds, seeds = by_setting["fp32"][0]["rounds"][-1], len(by_setting["fp32"])
         model, partition = name.split(" ")
-        axes.set_title(f"{TITLES[model]} · {TITLES[partition]}, {rounds} rounds", fontsize=10, loc="left")
+        axes.set_title(
+            f"{TITLES[model]} · {TITLES[partition]}, {rounds} rounds, {_seeds(seeds)}", fontsize=10, loc="left"
+        )
         axes.set(xscale="log", ylim=(80, 100), xlabel="MB that a device of the fleet sent, on average")
         axes.set_ylabel("test accuracy, %")
+        axes.xaxis.set_major_formatter(lambda megabytes, _: f"{megabytes:g}")
         axes.grid(color="0.92")
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, fontsize=8, loc="lower right")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=130)
+
+
+def _seeds(seeds: int) -> str:
+    return f"{seeds} seeds" if seeds > 1 else "one seed"
 
 
 def _line(axes: Any, setting: str, runs: list[dict[str, Any]]) -> None:

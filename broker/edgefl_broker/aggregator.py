@@ -63,8 +63,9 @@ from .model_file import load_both
 from .outputs import NEWEST, ModelFiles
 from .progress import Progress, summary
 from .reload import LIVE, reconfigured, with_interval
+from .round_rows import KEPT_RECORDS
 from .scoring import Scoring
-from .store import KEPT_RECORDS, AggregatorStore, State
+from .store import AggregatorStore, State
 from .strategy import open_strategy
 from .tags import TagTable
 from .unheard import Unheard

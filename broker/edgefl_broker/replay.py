@@ -30,7 +30,8 @@ from edgefl.strategies.masked import over
 from .choice import choice_of, within_budget
 from .journal import Journal
 from .model_file import load_both
-from .store import KEPT_RECORDS, AggregatorStore
+from .round_rows import KEPT_RECORDS
+from .store import AggregatorStore
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -30,11 +30,10 @@ from . import ask_row
 from .ask_row import AskRow
 from .forgetting import erase_from_database
 from .late_rows import LateRows
+from .meta import Meta
 from .models import KEPT_MODELS, Models
+from .round_rows import KEPT_RECORDS, RoundRows
 
-KEPT_RECORDS = 500  # more than `late_rounds` can be, and than history.jsonl can be behind; that has older ones too
-DROPPED_AT_ONCE = 20  # older records that a commit drops: a folder of an earlier version has all of them
-HEX = set(b"0123456789abcdef")  # values of `meta` that are older than seals have no other characters
 log = logging.getLogger("edgefl.aggregator")
 
 _SQL = """
@@ -80,6 +79,7 @@ class AggregatorStore:
         remove_partials(folder)
         self._db = open_database(self._path, _SCHEMA, replaceable=False)
         self.models = Models(self._db, self._path, models, model_bytes)
+        self._values, self._rounds = Meta(self._db, self._path), RoundRows(self._db, self._path)
         self._late, self._ask = LateRows(self._db, self._path), AskRow(self._db)
         self._guard = FileGuard(self._path)
 
@@ -99,23 +99,23 @@ class AggregatorStore:
         """
         with self._db:
             self._db.execute("BEGIN IMMEDIATE")
-            if known is not None and not self._db.execute("SELECT 1 FROM meta").fetchone():
+            if known is not None and self._values.is_empty():
                 raise StoreError(
                     f"{self._path} is empty, but history.jsonl tells of {known.round} rounds: put a backup in its "
                     "place, or empty the folder to start from the ONNX file"
                 )
             for key, value in (keep or {}).items():
-                self._meta(key, value)
-            run = self._meta("run", secrets.token_hex(8))
-            if self._meta("plan", plan_hash) != plan_hash:
+                self._values.get(key, value)
+            run = self._values.get("run", secrets.token_hex(8))
+            if self._values.get("plan", plan_hash) != plan_hash:
                 raise StoreError(f"{self._path} belongs to another model: give this federation a state_dir of its own")
-            if self._meta("start_params", params_sha256(params)) != params_sha256(params):
+            if self._values.get("start_params", params_sha256(params)) != params_sha256(params):
                 log.warning(
                     "the model file's weights are not those that %s began with: going on from the folder's own model; "
                     "to start from the file, choose another state_dir", self._path.parent,
                 )  # fmt: skip
             known_attempt = 0 if known is None else known.attempt
-            start = max(self._count("start"), known_attempt, self._last_attempt()) + 1
+            start = max(self._values.number("start"), known_attempt, self._last_attempt()) + 1
             if not self._db.execute("SELECT 1 FROM models").fetchone():
                 self.models.insert(0, params.astype("<f4", copy=False).tobytes(), b"")
             round = self._last_round(known) + 1
@@ -124,19 +124,18 @@ class AggregatorStore:
 
     def _last_round(self, known: RoundRecord | None) -> int:
         """The last round that has ended. Its number is never used again, even if its record is lost."""
-        last = int(self._db.execute("SELECT coalesce(max(round), 0) FROM rounds").fetchone()[0])
-        last = max(last, self._count("lost"))
+        last = max(self._rounds.last(), self._values.number("lost"))
         if known is None or known.round <= last:
             return last
         log.error("%s has lost the rounds from %d to %d: is the disk failing?", self._path, last + 1, known.round)
-        self._set_meta("lost", str(known.round))
+        self._values.put("lost", str(known.round))
         return known.round
 
     @durable
     def save_attempt(self, attempt: int) -> None:
         """This process has won the federation: no later start gets its number."""
         self._guard.check()
-        self._set_meta("start", str(attempt))
+        self._values.put("start", str(attempt))
         write_atomically(self._attempt, seal(b"%d" % attempt))
 
     def _last_attempt(self) -> int:
@@ -153,44 +152,20 @@ class AggregatorStore:
     @durable
     def keep(self, key: str, value: str) -> str:
         """The value stored under `key`. A key without a value gets `value`, durable when this returns."""
-        return self._meta(key, value)
+        return self._values.get(key, value)
 
     @durable
     def kept(self, key: str) -> str | None:
         """The value stored under `key`, or None."""
-        known = self._db.execute("SELECT 1 FROM meta WHERE key = ?", (key,)).fetchone()
-        return self._meta(key, "") if known else None
+        return self._values.get(key, "") if self._values.has(key) else None
 
     @durable
     def highest(self, key: str, number: int) -> int:
         """The highest number that was ever given for `key`, this one too; durable when this returns."""
-        known = self._count(key)
+        known = self._values.number(key)
         if number > known:
-            self._set_meta(key, str(number))
+            self._values.put(key, str(number))
         return max(number, known)
-
-    def _meta(self, key: str, default: str) -> str:
-        row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-        if row is None:
-            self._set_meta(key, default)
-            return default
-        value = unseal(row[0]) if isinstance(row[0], str) else None  # a flipped bit may have made it a blob
-        if not value or (value.decode() == row[0] and not set(value) <= HEX):
-            raise self._damaged(key)
-        return value.decode()
-
-    def _count(self, key: str) -> int:
-        """The number stored under `key`, 0 without one."""
-        value = self._meta(key, "0")
-        if not value.isdecimal():
-            raise self._damaged(key)
-        return int(value)
-
-    def _damaged(self, key: str) -> StoreError:
-        return StoreError(f"{self._path} is damaged ({key}): put a backup in its place")
-
-    def _set_meta(self, key: str, value: str) -> None:
-        self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, seal(value.encode()).decode()))
 
     def save_late(self, update: LateUpdate) -> None:
         """Store a late update. It is durable after the next `flush` or `commit`, so several updates share one write."""
@@ -247,7 +222,7 @@ class AggregatorStore:
         try:
             return msgspec.json.decode(b"{}" if blob is None else blob, type=dict[str, str])
         except (msgspec.DecodeError, UnicodeDecodeError):
-            raise self._damaged("paused") from None
+            raise self._values.damaged("paused") from None
 
     @durable
     def ledger(self, root: str, delta: float) -> Ledger:
@@ -272,13 +247,12 @@ class AggregatorStore:
         self._guard.check()
         if self._db.in_transaction:
             self._db.execute("COMMIT")
-        self._set_meta(key, text)
+        self._values.put(key, text)
 
     @durable
     def read(self, key: str) -> bytes | None:
         """What `write` has stored under `key`; b"" if it is damaged, None if there is nothing."""
-        row = self._db.execute("SELECT CAST(value AS BLOB) FROM meta WHERE key = ?", (key,)).fetchone()
-        return None if row is None else unseal(row[0].decode(errors="replace")) or b""
+        return self._values.bytes(key)
 
     @durable
     def suspects(self) -> dict[str, Suspect]:
@@ -305,10 +279,7 @@ class AggregatorStore:
         with self._db:
             if not self._db.in_transaction:
                 self._db.execute("BEGIN IMMEDIATE")
-            self._db.execute("INSERT INTO rounds VALUES (?, ?)", (record.round, seal(msgspec.json.encode(record))))
-            old = "SELECT round FROM rounds WHERE round <= ? ORDER BY round LIMIT ?"
-            values = (record.round - KEPT_RECORDS, DROPPED_AT_ONCE)
-            self._db.execute(f"DELETE FROM rounds WHERE round IN ({old})", values)
+            self._rounds.insert(record)
             self._late.erase("device = ? AND round = ?", *drop)
             self._ask.drop(record.round)
             if params is not None:
@@ -317,37 +288,12 @@ class AggregatorStore:
 
     def recent(self, count: int) -> Iterator[RoundRecord]:
         """The last `count` rounds that are kept, in order, one in memory at a time. A damaged record is left out."""
-        for number in self._numbers(count):
-            if (record := self._read_record(number)) is not None:
-                yield record
+        return self._rounds.recent(count)
 
     def records(self) -> list[RoundRecord]:
         """The last rounds, in order: at most about KEPT_RECORDS."""
         return list(self.recent(KEPT_RECORDS))
 
-    @durable
-    def _numbers(self, count: int) -> list[int]:
-        query = "SELECT CAST(round AS INTEGER) FROM rounds ORDER BY round DESC LIMIT ?"
-        return [number for (number,) in self._db.execute(query, (count,))][::-1]
-
-    @durable
-    def _read_record(self, number: int) -> RoundRecord | None:
-        row = self._db.execute("SELECT record FROM rounds WHERE round = ?", (number,)).fetchone()
-        record = None if row is None else _record(row[0])
-        if record is not None and record.round == number:
-            return record
-        log.error("the record of round %d in %s is damaged: it is left out", number, self._path)
-        return None
-
     def close(self) -> None:
         self._db.close()
         self._claim.close()
-
-
-def _record(row: object) -> RoundRecord | None:
-    """The record in a row; None if it is damaged."""
-    blob = unseal(row)
-    try:
-        return None if blob is None else msgspec.json.decode(blob, type=RoundRecord)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None

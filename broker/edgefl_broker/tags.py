@@ -17,7 +17,8 @@ from edgefl.errors import StoreError
 from edgefl.history_record import MOVED, RoundRecord
 from edgefl.hosting.versions import BEST, MOST_TAGS, TAGS, Tag, Tags, pack, unpack
 
-from .store import KEPT_RECORDS, AggregatorStore
+from .round_rows import KEPT_RECORDS
+from .store import AggregatorStore
 
 log = logging.getLogger("edgefl.aggregator")
 

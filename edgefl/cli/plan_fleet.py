@@ -116,9 +116,9 @@ def _candidates(options: argparse.Namespace) -> list[Candidate]:
 def _ground(options: argparse.Namespace) -> Ground:
     from .. import data
     from ..arena_budget import within
+    from ..simulation.filling import fill
     from ..simulation.planning import Ground, invented
     from ..simulation.shifts import spread
-    from ..simulation.simulate import fill
     from .simulate import settings_of
 
     settings = fill(settings_of(options), options.devices)

@@ -210,9 +210,9 @@ def _over_mqtt(job: Job) -> History:
     import os
 
     from .. import auto
+    from ..simulation.filling import fill, longest_s
     from ..simulation.processes import ProcessFleet
     from ..simulation.shifts import spread
-    from ..simulation.simulate import fill, longest_s
     from ..transports.embedded import EmbeddedBroker
 
     options, model, show = job.options, job.model, job.show

@@ -122,7 +122,7 @@ def test_a_start_that_fails_keeps_no_choice(tmp_path):
 def test_a_damaged_choice_is_told(tmp_path):
     federation = write(tmp_path)
     first = start(federation, **tables(tmp_path))
-    first._store._set_meta("sparse", '{"arena_mb": 1}')
+    first._store._values.put("sparse", '{"arena_mb": 1}')
     first._store.close()
     with pytest.raises(StoreError, match=r"the choice for \[sparse\] .* is damaged"):
         start(federation, **tables(tmp_path))

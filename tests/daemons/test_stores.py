@@ -14,7 +14,8 @@ import pytest
 from edgefl_agent.store import AgentStore
 from edgefl_broker.journal import Journal
 from edgefl_broker.models import KEPT_MODELS
-from edgefl_broker.store import KEPT_RECORDS, AggregatorStore
+from edgefl_broker.round_rows import KEPT_RECORDS
+from edgefl_broker.store import AggregatorStore
 from kept import slot
 
 from edgefl.coordinator.events import LateUpdate
@@ -139,7 +140,7 @@ def test_i12_a_damaged_number_in_the_database_is_an_error(tmp_path: Path, damage
     """Fuzzing found the first two: a blob passed for a number, and ended the aggregator with a ValueError."""
     store = AggregatorStore(tmp_path)
     store.resume("plan", PARAMS)
-    store._set_meta("start", "3")
+    store._values.put("start", "3")
     store._db.execute(f"UPDATE meta SET value = {damage} WHERE key = 'start'")
     if damage == "7":  # SQLite makes a text of it: the number of a folder that is older than seals
         assert store.resume("plan", PARAMS).start == 8

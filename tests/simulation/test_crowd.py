@@ -5,7 +5,7 @@ import pytest
 
 import edgefl
 from edgefl.data import Dataset
-from edgefl.simulation import simulate as module
+from edgefl.simulation import stage as module
 from edgefl.simulation.crowd import Crowd
 
 FLEETS = {

@@ -166,16 +166,16 @@ def test_honest_devices_lose_nothing_by_the_bounds(monkeypatch, honest):
 def test_unbalanced_and_skewed_data_lose_nothing_where_sizes_are_enrolled(monkeypatch, partition):
     """The mean of three seeds: single runs differ by a point either way."""
     from edgefl.coordinator.signing import Open
-    from edgefl.simulation import simulate
+    from edgefl.simulation import stage
 
-    sizes, spread = {}, simulate.spread
+    sizes, spread = {}, stage.spread
 
     def measured(*args):
         dataset, parts = spread(*args)
         sizes.update({f"dev-{i:02d}": len(part) for i, part in enumerate(parts)})
         return dataset, parts
 
-    monkeypatch.setattr(simulate, "spread", measured)
+    monkeypatch.setattr(stage, "spread", measured)
     monkeypatch.setattr(Open, "max_examples", lambda self, device: sizes[device])
     accuracies = {}
     for influence in ("off", 1.5):

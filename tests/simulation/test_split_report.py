@@ -11,7 +11,7 @@ import edgefl
 from edgefl.cli.main import main
 from edgefl.data import Dataset, load
 from edgefl.errors import UsageError
-from edgefl.simulation import simulate as simulation
+from edgefl.simulation import stage as simulation
 from edgefl.simulation.shifts import spread
 from edgefl.simulation.split_picture import draw
 from edgefl.simulation.split_report import report

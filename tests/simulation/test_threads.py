@@ -35,7 +35,7 @@ def test_workers_and_threads_together_are_no_more_than_the_cores(cores, workers,
 def test_a_simulation_has_the_same_bits_with_threads(monkeypatch):
     monkeypatch.setattr(options, "cores", lambda: 3)
     counts = []
-    module = importlib.import_module("edgefl.simulation.simulate")
+    module = importlib.import_module("edgefl.simulation.stage")
     trainer = module.Trainer
     monkeypatch.setattr(module, "Trainer", lambda *a, **how: counts.append(how["threads"]) or trainer(*a, **how))
     rng = np.random.default_rng(0)

@@ -60,7 +60,8 @@ def records(rounds: int, devices: int) -> Iterator[RoundRecord]:
 
 def write(folder: Path, rounds: int, devices: int, *, old: bool = False, **settings: object) -> Path:
     """The folder of a federation after so many rounds; returns its aggregator.toml."""
-    from edgefl_broker.store import KEPT_RECORDS, AggregatorStore
+    from edgefl_broker.round_rows import KEPT_RECORDS
+    from edgefl_broker.store import AggregatorStore
 
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "start.onnx").write_bytes(zoo.mlp([4, 8, 3], seed=1).SerializeToString())

@@ -16,7 +16,7 @@ from edgefl.machine import Received
 from edgefl.protocol.envelope import Envelope, Kind
 from edgefl.protocol.parts import Splitter
 from edgefl.protocol.update_header import UpdateHeader
-from edgefl.simulation import fleet, simulate
+from edgefl.simulation import fleet, stage
 from edgefl.simulation.fleet import AGGREGATOR
 
 HOSTILE = "dev-0"
@@ -84,7 +84,7 @@ def fight(
     monkeypatch: Any, mind: Mind, *, signed: bool = True, note: Callable[..., None] = lambda *args: None, **options: Any
 ) -> History:
     """Thirty rounds of digits on five devices, of which HOSTILE does what `mind` says. `signed`: as if keys were on."""
-    monkeypatch.setattr(simulate, "Fleet", type("Fight", (Battle,), {"mind": mind}))
+    monkeypatch.setattr(stage, "Fleet", type("Fight", (Battle,), {"mind": mind}))
     monkeypatch.setattr(Open, "signed", signed)
     told = {"devices": 5, "rounds": 30, "seed": 1, "codec": "raw32", "part_bytes": 2**20} | options
     return edgefl.simulate("mlp:64-32-10", "digits", note=note, **told)

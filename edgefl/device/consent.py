@@ -19,12 +19,23 @@ NOT_MASKED = "the round is not masked: the aggregator would see what this device
 
 
 class Consent:
-    """`hides`: the device's status tells no number of its examples."""
+    """A device learns from the first round that opens whether rounds are masked. Only after a plain one its status may
+    tell numbers, since its updates tell them anyway."""
 
     def __init__(self, policy: Policy, trust: Open) -> None:
         self.policy, self._trust = policy, trust
-        self.hides = policy.masked
+        self._masked, self._plain = policy.masked or trust.has_masked, False
         self._judged: tuple[object, str] | None = None  # all that terms are judged by, and what was said of them
+
+    @property
+    def hides(self) -> bool:
+        """Whether the device's status holds no number that its examples decide."""
+        return self._masked or (self._trust.may_mask and not self._plain)
+
+    def hear(self, round: Round) -> None:
+        """A round is announced, to this device or to others. One that profiles comes before masked ones, too."""
+        self._masked = self._masked or bool(round.terms)
+        self._plain = self._plain or (round.state == "open" and round.mode == "train" and not round.terms)
 
     def refuses(self, round: Round, manifest: Manifest, now: float) -> str:
         """Why the device takes no part in the round; "" if it may."""
@@ -45,7 +56,6 @@ class Consent:
                 self._trust.check_terms(terms, round, now)
         except ProtocolError as error:
             return str(error).removesuffix(": refused")
-        self.hides = True
         return f"refused by this device's owner: {why}" if why else ""
 
     def keeps(self, blob: bytes) -> bool:

@@ -187,6 +187,7 @@ class Engagement:
 
     def ask_consent(self, round: Round, manifest: Manifest, now: float) -> None:
         """Give the round up if its masks, or that it has none, are less than the owner wants."""
+        self.consent.hear(round)
         if self.status.gave_up(round) or not round.asks(self.device):
             return
         why = self.consent.refuses(round, manifest, now)

@@ -127,7 +127,7 @@ class Listening(SessionState):
         """The terms, or why this version or the owner refuses them, and what has to be saved for the owner."""
         try:
             terms = Terms(manifest, self._max_model_bytes)
-            return terms, *self._owner.on_manifest(manifest, self.status.num_examples)
+            return terms, *self._owner.on_manifest(manifest, self.status.num_examples, hides=self._part.consent.hides)
         except EdgeFLError as error:
             code = "model" if isinstance(error, ModelError) else "manifest"
             return None, Trouble(code, f"manifest refused: {error}"), []

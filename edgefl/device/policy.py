@@ -104,14 +104,15 @@ class Policy:
             return f"it asks for {epochs:g} epochs, at most {self.max_epochs:g} are allowed"
         return ""
 
-    def of_work(self, manifest: Manifest, n: int) -> str:
-        """Why a round's work on so many examples is more than what is allowed; "" if it is not."""
+    def of_work(self, manifest: Manifest, n: int, *, hides: bool = False) -> str:
+        """Why a round's work on so many examples is more than what is allowed; "" if it is not. With `hides` that does
+        not say how many there are."""
         if math.isinf(self.max_flops):
             return ""
         flops = flops_of(manifest, n)
         if flops <= self.max_flops:
             return ""
-        if self.masked:  # the status says it, and it would tell how many examples there are
+        if hides or self.masked:
             return f"a round takes more than the {self.max_flops:.3g} FLOPs that are allowed"
         return f"a round takes {flops:.3g} FLOPs with {n} examples, at most {self.max_flops:.3g} are allowed"
 
@@ -178,10 +179,10 @@ class OwnersWord:
     approved: frozenset[str] = field(default=frozenset())
     met: bool = False
 
-    def on_manifest(self, manifest: Manifest, n: int) -> tuple[Trouble | None, list[Action]]:
+    def on_manifest(self, manifest: Manifest, n: int, *, hides: bool = False) -> tuple[Trouble | None, list[Action]]:
         """Why the manifest is refused, for a device with about n examples, and what has to be saved for the owner."""
         policy = self.policy
-        if why := policy.of_manifest(manifest) or policy.of_work(manifest, n):
+        if why := policy.of_manifest(manifest) or policy.of_work(manifest, n, hides=hides):
             return Trouble("policy", f"refused by this device's owner: {why}"), []
         if policy.plans == "any":
             return None, []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from msgspec.structs import replace
 
 from ..machine import Publish
@@ -12,6 +14,7 @@ from .events import Action
 
 REASON = 500  # characters
 WARNED_S = 600.0  # that a warning is told at least
+NUMBERS = re.compile(r"\d[\d,.]*(?<=\d)")
 
 
 class DeviceStatus:
@@ -39,7 +42,7 @@ class DeviceStatus:
         self._warning: Trouble | None = None
         self._warned_until = 0.0
         self.agent = ""  # the version of the device's software
-        self.hides = False  # how many examples there are
+        self.hides = False  # how many examples there are, and what else they decide
         self.celsius: int | None = None  # its temperature, which alone is no reason to publish a status
 
     def connected(self, boot: int) -> None:
@@ -52,6 +55,8 @@ class DeviceStatus:
         if told.text and state != "disconnected":
             state = "paused" if self.paused or told is self.idle else "trouble"
         told = told if told.text else self._warning or self.notice or told
+        if self.hides and told in (self.unable, self.notice):
+            told = Trouble(told.code, NUMBERS.sub("#", told.text))  # how many rows there are, and where one is wrong
         status = Status(
             state, self._boot, 0 if self.hides else self.num_examples, told.text[:REASON], told.code, self.max_bytes,
             self.fresh, self.agent, self.celsius,

@@ -96,6 +96,16 @@ class Open:
         return "", 0
 
     @property
+    def may_mask(self) -> bool:
+        """Whether rounds of this federation can be masked."""
+        return False
+
+    @property
+    def has_masked(self) -> bool:
+        """Whether this device has agreed to a masked round of its federation, as far as it knows."""
+        return False
+
+    @property
     def run(self) -> str:
         """The run that verdicts name; "" without keys."""
         return ""
@@ -242,6 +252,14 @@ class Pinned(Open):
     @property
     def last_masked(self) -> tuple[str, int]:
         return self.seen.masked_run, self.seen.masked_round
+
+    @property
+    def may_mask(self) -> bool:
+        return True
+
+    @property
+    def has_masked(self) -> bool:
+        return bool(self.seen.helpers) or self.seen.lost
 
     @property
     def run(self) -> str:

@@ -59,8 +59,8 @@ def make_round(
 
 
 def make_session(device="a", outbox=None, **options) -> DeviceSession:
-    options = {"rng": random.Random(0), **options}
-    return DeviceSession(device, FEDERATION, num_examples=5, outbox=outbox, **options)
+    options = {"rng": random.Random(0), "num_examples": 5, **options}
+    return DeviceSession(device, FEDERATION, outbox=outbox, **options)
 
 
 def make_coordinator(*, strategy="fedavg", params=PARAMS, manifest=MANIFEST, seed=0, start=None, **config):

@@ -128,8 +128,8 @@ class Reception:
         if number >= round:
             return []
         envelope = _envelope(where, event)
-        if self.late_table.keeps(device, number):  # it waits for a round that trains
-            return [self.receipts.counted(where, round)] if envelope.part == 0 else []
+        if self.late_table.keeps(device, number):
+            return self._tell(where, event, round)
         if self._standing.settled(device, number) is not None or not self.credits.knows(number, envelope.version):
             return self._tell(where, event, round)
         blob = self.credits.add(device, envelope, now)
@@ -145,9 +145,12 @@ class Reception:
         return self._tells and own is not None and own.counted_in(where.device) is None
 
     def _tell(self, where: UpdateTopic, event: Received, into: int) -> list[Action]:
-        """At the first part of an update of a round that is over: whether it counted there."""
+        """At the first part of an update of a round that is over: whether it counted there, or waits for a round that
+        trains."""
         if _envelope(where, event).part:
             return []
+        if self.late_table.keeps(where.device, where.round):
+            return [self.receipts.counted(where, into)]
         counted = self._standing.settled(where.device, where.round)
         return [self.receipts.counted(where, where.round) if counted else self.receipts.too_late(where, into=into)]
 

@@ -50,7 +50,7 @@ class Checker(Witness):
     def __init__(self, world: World) -> None:
         self._world = world
         self._manifest = world.schedule.manifest
-        self.masked = MaskedTruth(world.schedule.hostile)
+        self.masked = MaskedTruth(world.schedule)
         self.truth = Truth(world.schedule, self.masked)
         self.liveness = Liveness(world, self.truth)
         world.aggregator.disk.told = self.truth.committed

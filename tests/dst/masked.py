@@ -27,6 +27,7 @@ from edgefl.helper.events import Open as OpenJob
 from edgefl.helper.helper import Helper
 from edgefl.helper.least import Least
 from edgefl.helper.state import State
+from edgefl.history_record import RoundRecord
 from edgefl.machine import Publish
 from edgefl.masking import sealed
 from edgefl.masking.update import _AT_BOXES, mask
@@ -83,7 +84,7 @@ def privacy_of(schedule: Schedule) -> PrivacySettings:
     transform = "hadamard" if schedule.seed % 2 else "subset"
     return PrivacySettings(
         masked=True, helpers=HELPER, helper_s=HELPER_S, least=LEAST, share=0.5, bits=12, transform=transform,
-        groups=groups,
+        groups=groups, clip_quantile=0.5 if schedule.seed % 5 == 1 else None,
     )  # fmt: skip
 
 
@@ -128,10 +129,12 @@ def answer(
 
 class MaskedTruth:
     """`made` has the integers of every update, by device and H; `sets` the set that each round was asked for. Those of
-    the `hostile` device are in no sum."""
+    the `hostile` device are in no sum. `clip` is that of the next round, by the records that are durable."""
 
-    def __init__(self, hostile: str) -> None:
-        self._hostile = hostile
+    def __init__(self, schedule: Schedule) -> None:
+        self._hostile = schedule.hostile
+        self._clipping = privacy_of(schedule).clipping
+        self.clip = self._clipping.first
         self.made: dict[tuple[str, bytes], np.ndarray] = {}
         self.sets: dict[int, SavedAsk] = {}
         self.opened: dict[int, bytes] = {}  # round -> digest of the set that left the helper
@@ -150,8 +153,23 @@ class MaskedTruth:
         known = self.opened.setdefault(round, set_digest)
         require(known == set_digest, "I34", "round %d was opened for two sets", round)
 
-    def mean(self, round: int, devices: list[str]) -> Mean | np.ndarray:
+    def mean(self, round: int, devices: list[str]) -> np.ndarray:
         """I35: what the sum of these devices' integers says, group by group: (P,) the median of the groups' means."""
+        means = [each.delta for each in self._means(round, devices)]
+        return means[0] if len(means) == 1 else np.median(means, axis=0).astype(np.float32)
+
+    def over(self, record: RoundRecord) -> None:
+        """I35: an adaptive clip follows from the records before, and from the votes of the devices that counted."""
+        if self._clipping.quantile is None or record.state == "rollback" or record.profile:
+            require(record.clip is record.within is None, "I35", "a clip in %r", record)
+            return
+        require(record.clip == self.clip, "I35", "clip %r of round %d, not %r", record.clip, record.round, self.clip)
+        if record.state == "committed":
+            votes = float(np.median([each.within for each in self._means(record.round, record.devices)]))
+            require(record.within == votes, "I35", "%r were within the clip, not %r", record.within, votes)
+        self.clip = self._clipping.after(self.clip, record.within)
+
+    def _means(self, round: int, devices: list[str]) -> list[Mean]:
         saved = self.sets.get(round)
         require(saved is not None, "I35", "round %d committed, and its set is not durable", round)
         assert saved is not None
@@ -160,8 +178,8 @@ class MaskedTruth:
         for group in saved.groups:
             if len(group) >= saved.terms.least and self._hostile not in group:
                 total = sum(self.made[device, saved.terms.digest].astype(np.int64) for device in group)
-                means.append(mean(total, saved.terms).delta)
-        return means[0] if len(means) == 1 else np.median(means, axis=0).astype(np.float32)
+                means.append(mean(total, saved.terms))
+        return means
 
 
 class HelperDisk(FailingDisk):

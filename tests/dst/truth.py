@@ -155,6 +155,8 @@ class Truth:
             else:
                 self._check_aggregate(updates, params_to_bytes(params))
             self._counted.update(updates)
+        if self._schedule.masked:
+            self._masked.over(record)
         self._bases.append(self.newest)
         if params is not None:
             self.newest = record.version

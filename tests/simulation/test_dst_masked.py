@@ -22,6 +22,7 @@ from edgefl.coordinator import unmasking
 from edgefl.coordinator.events import SaveAsk
 from edgefl.coordinator.leads import Leads
 from edgefl.coordinator.masked_sum import MaskedSum
+from edgefl.coordinator.state import CoordinatorState
 from edgefl.coordinator.summing import Summing
 from edgefl.coordinator.unmasking import Unmasking
 from edgefl.coordinator.unopened import Unopened
@@ -99,6 +100,17 @@ def test_a_vector_is_added_twice(monkeypatch):
 
     monkeypatch.setattr(MaskedSum, "add", add)
     assert broken(10) != ""
+
+
+def test_a_restart_begins_with_the_first_clip_again(monkeypatch):
+    original = CoordinatorState._learned
+
+    def learned(self, recent):
+        yield from original(self, recent)
+        self.masked.clip = self.masked.settings.clip
+
+    monkeypatch.setattr(CoordinatorState, "_learned", learned)
+    assert broken(40, known=20) in ("I35", "I06")  # or a device drops what it has made under the terms of before
 
 
 def test_a_device_that_seals_nonsense_is_not_barred(monkeypatch):

@@ -15,12 +15,13 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib import import_module
 from importlib.machinery import PathFinder
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from msgspec import Struct
 
 from .errors import EdgeFLError, UsageError, nearest
 
@@ -32,8 +33,7 @@ OURS = "edgefl-toolkit"
 VARKEYWORDS = 0x08  # of a function's co_flags, as inspect.CO_VARKEYWORDS
 
 
-@dataclass(frozen=True)
-class Found:
+class Found(Struct, frozen=True):
     """A part that was imported. `whose` names its package; "" is ours."""
 
     value: Any

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
+
+from msgspec import Struct
 
 from edgefl.hosting import sensors
 from edgefl.hosting.programs import Answer, run
@@ -26,8 +27,7 @@ HOLD_S = 60.0
 MB = 2**20
 
 
-@dataclass(frozen=True)
-class Wanted:
+class Wanted(Struct, frozen=True):
     """The owner's limits; None or False: no such limit. `state_dir` is on the disk that is kept free."""
 
     state_dir: Path

@@ -14,8 +14,9 @@ import time
 import zlib
 from collections.abc import Mapping
 from contextlib import closing, suppress
-from dataclasses import asdict, fields
 from pathlib import Path
+
+from msgspec.structs import asdict, fields
 
 from edgefl.device.budget import Spent
 from edgefl.device.events import Outbox

@@ -7,7 +7,8 @@ the SPEC is wrong more often than the rows are.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from ..errors import DataError, UsageError
 from .options import numbers
@@ -15,8 +16,7 @@ from .options import numbers
 BAD = 0.25  # of the rows
 
 
-@dataclass(frozen=True)
-class Tally:
+class Tally(Struct, frozen=True):
     """`rows` were read. `bad` ones can't be understood; `blank` ones lack a cell; both are left out. `filled` cells
     were blank and have a number now. `late` files are not whole yet. `first` tells the place of the first bad row, for
     the device's own log; it may quote the data."""

@@ -15,8 +15,10 @@ after a power cut the device counts at least what it has spent.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta, tzinfo
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from ..machine import WallClock
 from ..protocol.trouble import Trouble
@@ -29,8 +31,7 @@ PACKET_BYTES = 16  # of an MQTT packet beside topic and payload, and its acknowl
 RESERVE_BYTES = 2048  # of the limit, kept for control messages on their way; and all that a new connection brings
 
 
-@dataclass(frozen=True)
-class Limits:
+class Limits(Struct, frozen=True):
     """The owner's: bytes in a day and in a month, and the hours in which to take part; None: no limit. Days and hours
     are those of `zone`, None: the device's own time zone."""
 
@@ -48,8 +49,7 @@ class Limits:
         return self.of_bytes or self.hours is not None
 
 
-@dataclass(frozen=True)
-class Spent:
+class Spent(Struct, frozen=True):
     """What lies on disk: the newest day (its ordinal, 0: none), the bytes spent on it and in its month, at most; and
     when, in Unix seconds, the day began for this device."""
 
@@ -59,8 +59,7 @@ class Spent:
     this_month: int = 0
 
 
-@dataclass(frozen=True)
-class Refusal:
+class Refusal(Struct, frozen=True):
     """Why the device sits out, and when it can take part again, in Unix seconds; None: when the clock is right."""
 
     why: Trouble

@@ -11,7 +11,6 @@ from ..protocol.manifest import Manifest
 from ..protocol.round import Round
 from ..protocol.update_header import HIDING
 from .events import Action, SaveSeen
-from .masked import terms_of
 from .policy import Policy
 from .trust import Open
 
@@ -50,6 +49,8 @@ class Consent:
 
     def _judge(self, round: Round, manifest: Manifest, now: float) -> str:
         try:
+            from .masked import terms_of  # here: no other round needs it and what it imports
+
             terms = terms_of(round, manifest)
             why = self.policy.of_terms(terms)
             if not why:  # what is refused is not remembered: its epsilon is never spent

@@ -13,7 +13,7 @@ Where the owner wants the ONNX file, the file's skeleton is needed too: it is fe
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from ..digests import sha256
 from ..machine import Note
@@ -32,8 +32,7 @@ RETRY_S = 600.0  # after a skeleton that is not what the manifest says
 KEEP_AGAIN_S, LONGEST_S = 60.0, 3600.0  # after files that could not be written: twice as long each time
 
 
-@dataclass(frozen=True)
-class Wanted:
+class Wanted(Struct, frozen=True):
     """What the owner wants, and what the host has. `sha256` is that of the params in its files, and `skeleton` that of
     the skeleton it keeps; "": none. `params` are those of `sha256`, from which a fetch may start. `trains` is False if
     the device takes models and trains nothing."""

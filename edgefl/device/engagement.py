@@ -6,7 +6,8 @@ Part of Participation, which decides what the device does.
 from __future__ import annotations
 
 import random
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from ..core.params import DIGEST
 from ..machine import Connected, Note, WallClock

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TypeAlias
+
+from msgspec import Struct
 
 from ..errors import ProtocolError
 from ..machine import Received
@@ -15,16 +16,14 @@ from ..protocol.round import Round
 from ..protocol.topics import ModelTopic, Topics
 
 
-@dataclass(frozen=True)
-class ModelPart:
+class ModelPart(Struct, frozen=True):
     """A retained part of a model, still in its envelope."""
 
     topic: ModelTopic
     payload: bytes
 
 
-@dataclass(frozen=True)
-class Unsupported:
+class Unsupported(Struct, frozen=True):
     """A manifest, with this id, or a round (None), which requires features that this version does not know."""
 
     manifest: str | None

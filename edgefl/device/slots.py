@@ -15,8 +15,9 @@ A residual belongs to one manifest, and expires: it was due on an older model. T
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal, NamedTuple
+
+from msgspec import Struct
 
 from .._core import crc32c
 from ..codecs.feedback import FEEDBACK_ROUNDS
@@ -44,8 +45,7 @@ OUTLASTING = tuple(name for name, kept in KEPT.items() if kept.outlasts)
 Why = Literal["", "damaged", "too old, or of another run"]
 
 
-@dataclass(frozen=True)
-class Slot:
+class Slot(Struct, frozen=True):
     """A slot as it is stored, from the update of `round`; `crc` is the CRC-32C of `blob`."""
 
     owner: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from ..errors import ModelError, UsageError
 from ..protocol.envelope import MAX_PARTS, Kind, federation_hash
@@ -59,8 +59,7 @@ class Terms:
         )  # fmt: skip
 
 
-@dataclass
-class Training:
+class Training(Struct):
     """A job that the host is doing."""
 
     round: Round

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
+
+from msgspec import Struct
 
 from ..errors import UsageError
 from ..transports.endpoint import TlsConfig, why
@@ -21,10 +22,10 @@ from .wall_clock import is_trusted
 SOON_S = 30 * 86400.0
 NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME of OpenSSL, which ssl has no name for
 FLIGHTS = 4  # of a handshake, at most
+MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
-@dataclass(frozen=True)
-class Certificate:
+class Certificate(Struct, frozen=True):
     """What a certificate says: its common name, and when it holds, in Unix time."""
 
     name: str
@@ -89,8 +90,8 @@ def read(tls: TlsConfig, anchor: str | None) -> Certificate:
         raise UsageError(f"{tls.cert} can't be used ({why(error)}): copy it again, with its key") from None
     names = [value for part in seen["subject"] for key, value in part if key == "commonName"]
     return Certificate(
-        names[0] if names else "", ssl.cert_time_to_seconds(seen["notBefore"]),
-        ssl.cert_time_to_seconds(seen["notAfter"]),
+        names[0] if names else "", _unix_s(seen["notBefore"]),
+        _unix_s(seen["notAfter"]),
     )  # fmt: skip
 
 
@@ -103,6 +104,14 @@ def _handshake(server: ssl.SSLContext, client: ssl.SSLContext) -> dict[str, Any]
         with suppress(ssl.SSLWantReadError):
             (ours if turn % 2 else theirs).do_handshake()
     return ours.getpeercert() or {}
+
+
+def _unix_s(text: str) -> float:
+    """Of "Jun  9 12:00:00 2027 GMT", as ssl.cert_time_to_seconds, which imports calendar and locale: 0.5 MB."""
+    month, day, clock, year, _ = text.split()
+    hours, minutes, seconds = map(int, clock.split(":"))
+    when = datetime(int(year), MONTHS.index(month) + 1, int(day), hours, minutes, seconds, tzinfo=timezone.utc)
+    return when.timestamp()
 
 
 def _date(unix_s: float) -> str:

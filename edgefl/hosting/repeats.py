@@ -13,8 +13,9 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import TypeAlias
+
+from msgspec import Struct
 
 WINDOW_S = 60.0
 MOST_KINDS = 500  # that are kept; the oldest is dropped first
@@ -22,8 +23,7 @@ LONGEST = 500  # characters that are kept of a line
 Kind: TypeAlias = tuple[object, ...]
 
 
-@dataclass
-class _Seen:
+class _Seen(Struct):
     """A line that was written, and how many of its kind were not, since `began`."""
 
     logger: str

@@ -15,10 +15,11 @@ import sqlite3
 import time
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 from typing import IO, Any, TypeVar
+
+from msgspec import Struct
 
 from ..errors import StoreError
 from ..private_files import tighten
@@ -78,8 +79,7 @@ def is_claimed(folder: Path) -> bool:
     return False
 
 
-@dataclass(frozen=True)
-class Schema:
+class Schema(Struct, frozen=True):
     """The tables of a database: `sql` creates those that are missing. `number` rises with every change of `sql`, and
     is stored in the file. `migrations[n]` is SQL that turns schema n into n + 1; a file whose schema has none is
     refused.

@@ -15,10 +15,10 @@ times as long, nearly as to the whole step: docs/masked.md has curves.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from msgspec import Struct
 
 from .._core import ring_measure, ring_round, rms
 from ..errors import CodecError, ProtocolError
@@ -48,8 +48,7 @@ class Quantized(NamedTuple):
     kept: float
 
 
-@dataclass(frozen=True)
-class Mean:
+class Mean(Struct, frozen=True):
     """What an opened sum says: the mean delta (P,) of `count` devices of this summed `weight`; `held_out` is their loss
     and accuracy, None where no device told of any. `within`: the share of them whose delta the clip has not shortened,
     as far as the noise lets it be seen; None where none told."""

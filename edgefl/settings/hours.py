@@ -8,8 +8,9 @@ the hour that comes twice counts twice.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from datetime import datetime, tzinfo
+
+from msgspec import Struct
 
 from ..errors import UsageError, nearest
 
@@ -35,8 +36,7 @@ def zone_of(key: str, name: str | None) -> tzinfo | None:
         raise UsageError(f"{key} is {name!r}, which is no time zone here: {hint}") from None
 
 
-@dataclass(frozen=True)
-class Hours:
+class Hours(Struct, frozen=True):
     """From `begin` to before `end`, in minutes of the day; `zone` None is the machine's own time zone."""
 
     begin: int

@@ -7,8 +7,9 @@ slots that were ever held at the same time, and goes with its process.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import cast
+
+from msgspec.structs import replace
 
 from ..device.slots import Slot
 from .spool import Kept, Spool

@@ -17,9 +17,9 @@ import select
 import socket
 import time
 from collections import deque
-from dataclasses import dataclass
 from typing import Any
 
+from msgspec import Struct
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
@@ -44,8 +44,7 @@ LOST = "connection lost"  # without a DISCONNECT
 CLOSE_S = 0.5
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(Struct, frozen=True):
     """The settings that all connections of a link share."""
 
     endpoint: Endpoint
@@ -57,8 +56,7 @@ class Settings:
     in_flight: int = MAX_IN_FLIGHT
 
 
-@dataclass(frozen=True, slots=True)
-class End:
+class End(Struct, frozen=True):
     """Why a connection ended; `code` is the broker's MQTT 5 reason code where it gave one. `tls`: TLS has ended it."""
 
     reason: str

@@ -13,16 +13,16 @@ A part of 64 KB crosses a slow link within the keep-alive, so profiles of broker
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
+
+from msgspec import Struct
 
 from ..protocol.parts import DEFAULT_PART_BYTES
 
 Name = Literal["mosquitto", "aws", "azure", "emqx", "hivemq"]
 
 
-@dataclass(frozen=True)
-class Profile:
+class Profile(Struct, frozen=True):
     """`in_flight` counts our unacknowledged messages, `receive_maximum` the broker's; None: as the daemon prefers."""
 
     part_bytes: int = DEFAULT_PART_BYTES

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, structs
@@ -131,7 +130,7 @@ class MqttConfig(Struct, frozen=True, forbid_unknown_fields=True):
         """The profile, with what is set explicitly in place of its own."""
         names = ("receive_maximum", "publishes_per_s", "session_expiry_s")
         explicit = {name: value for name in names if (value := getattr(self, name)) is not None}
-        return replace(PROFILES[self.profile], **explicit)
+        return structs.replace(PROFILES[self.profile], **explicit)
 
     def make_link(
         self,

@@ -5,7 +5,7 @@ It decides how soon and with which MQTT version the link tries again; it does no
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from ..protocol.topics import LONGEST_CLIENT_ID
 from .backoff import Backoff, Versions

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import base64
 import binascii
-from dataclasses import dataclass
 
 import msgspec
+from msgspec import Struct
 
 from ..errors import ProtocolError
 from .ed25519 import SIGNATURE_BYTES, SigningKey, from_text, to_text, verify
@@ -29,8 +29,7 @@ class _Seal(msgspec.Struct, frozen=True, omit_defaults=True):
     certificate: str = ""
 
 
-@dataclass(frozen=True)
-class Sealed:
+class Sealed(Struct, frozen=True):
     """A message whose signature has not been verified yet. `certificate` is the sealed signer.json, b"" without one."""
 
     payload: bytes

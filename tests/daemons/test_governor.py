@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ from brokers import eventually
 from daemons import Federation
 from edgefl_agent.config import LimitsConfig
 from edgefl_agent.governor import HOLD_S, HUNG_S, LOOK_S, MB, Governor, Readings, Wanted, read_all, reasons
+from msgspec.structs import replace
 
 from edgefl import Trainer
 from edgefl.hosting import sensors

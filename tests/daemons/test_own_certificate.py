@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import ssl
 import subprocess
 import sys
 import time
@@ -196,3 +197,17 @@ def test_an_agent_on_a_machine_that_boots_in_the_past_goes_on_trying(tmp_path: P
     finally:
         agent.terminate()
         assert agent.wait(20.0) == 0
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["Jun  9 12:00:00 2027 GMT", "Dec 31 23:59:59 2049 GMT", "Feb 29 00:00:01 2028 GMT", "Jan  1 00:00:00 1970 GMT"],
+)
+def test_the_dates_of_a_certificate_are_read_as_by_ssl(text):
+    assert own_certificate._unix_s(text) == ssl.cert_time_to_seconds(text)
+
+
+def test_every_month_is_known():
+    for month in range(1, 13):
+        text = time.strftime("%b %d %H:%M:%S %Y GMT", (2030, month, 15, 6, 7, 8, 0, 0, 0))
+        assert own_certificate._unix_s(text) == ssl.cert_time_to_seconds(text)

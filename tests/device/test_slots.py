@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from machines import make_manifest
+from msgspec.structs import replace
 
 from edgefl.codecs.feedback import FEEDBACK_ROUNDS
 from edgefl.device.slots import KEPT, Slot

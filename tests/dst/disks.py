@@ -9,13 +9,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from typing import Literal
 
 import msgspec
 import numpy as np
 from edgefl_broker.models import KEPT_MODELS
 from edgefl_broker.store import State
+from msgspec.structs import replace
 
 from edgefl.coordinator.events import LateUpdate
 from edgefl.coordinator.quarantine import Suspect

@@ -34,13 +34,14 @@ def examples():
 """
 UNUSED = {
     "_hashlib", "_ssl", "argparse", "ast", "asyncio", "bz2", "calendar", "cryptography", "ctypes", "edgefl.auto",
-    "edgefl.board", "edgefl.checks", "edgefl.cli", "edgefl.coordinator", "edgefl.federation", "edgefl.history",
-    "edgefl.keys", "edgefl.onnx", "edgefl.project", "edgefl.simulation", "edgefl.strategies.combine",
-    "edgefl.strategies.presets", "edgefl.strategies.server", "edgefl.testing", "edgefl.viewer", "edgefl_broker",
-    "email", "gettext", "hashlib", "http.client", "importlib.metadata", "inspect", "ipaddress", "locale", "lzma",
-    "msgspec._json_schema", "msgspec.inspect", "multiprocessing", "nacl", "numpy._core._add_newdocs",
-    "numpy._typing", "numpy.linalg", "numpy.random", "onnx", "onnxruntime", "pickle", "rich", "secrets", "shutil",
-    "ssl", "subprocess", "unittest", "urllib.request", "zipfile", "zoneinfo",
+    "edgefl.board", "edgefl.checks", "edgefl.cli", "edgefl.coordinator", "edgefl.device.masked",
+    "edgefl.device.profiling", "edgefl.federation", "edgefl.history", "edgefl.keys", "edgefl.masking.vector",
+    "edgefl.onnx", "edgefl.project", "edgefl.simulation", "edgefl.strategies.combine", "edgefl.strategies.presets",
+    "edgefl.strategies.server", "edgefl.testing", "edgefl.viewer", "edgefl_broker", "email", "gettext", "hashlib",
+    "http.client", "importlib.metadata", "inspect", "ipaddress", "locale", "lzma", "msgspec._json_schema",
+    "msgspec.inspect", "multiprocessing", "nacl", "numpy._core._add_newdocs", "numpy._typing", "numpy.linalg",
+    "numpy.random", "onnx", "onnxruntime", "pickle", "platform", "rich", "secrets", "shutil", "ssl", "subprocess",
+    "unittest", "urllib.request", "zipfile", "zoneinfo",
 }  # fmt: skip
 
 

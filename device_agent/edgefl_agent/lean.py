@@ -4,7 +4,6 @@ The package imports this before anything else. What is imported here finds stand
 
 - inspect, ast: numpy and dataclasses look at functions with them where one has no signature or no docstring;
 - ctypes, pickle: for `array.ctypes` and for arrays that are pickled;
-- platform, of which uuid and paho-mqtt want the system's name;
 - numpy.linalg, with LAPACK and numpy's types for annotations: polynomials and matrices use it;
 - numpy's documentation of what it has in C, which is written in Python. Nobody reads it in an agent; it is there once
   numpy._core._add_newdocs is imported;
@@ -18,7 +17,6 @@ functions in C whose documentation has no signature, as of `np.inner`.
 
 from __future__ import annotations
 
-import os
 import sys
 import typing
 
@@ -46,7 +44,6 @@ with standing_in(
     Later("ctypes"),
     Later("ipaddress"),
     Later("pickle"),
-    Later("platform", meanwhile={"system": lambda: os.uname().sysname}),
     Later("msgspec.inspect"),
     Later("msgspec._json_schema", functions={"schema", "schema_components"}),
     Later("typing_extensions", meanwhile=OF_TYPING),
@@ -60,6 +57,4 @@ with standing_in(
     import msgspec
     import numpy
 
-    from edgefl.transports import lean
-
-__all__ = ["dataclasses", "lean", "msgspec", "numpy", "urllib"]
+__all__ = ["dataclasses", "msgspec", "numpy", "urllib"]

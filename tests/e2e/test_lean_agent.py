@@ -40,8 +40,8 @@ UNUSED = {
     "edgefl.strategies.server", "edgefl.testing", "edgefl.viewer", "edgefl_broker", "email", "gettext", "hashlib",
     "http.client", "importlib.metadata", "inspect", "ipaddress", "locale", "lzma", "msgspec._json_schema",
     "msgspec.inspect", "multiprocessing", "nacl", "numpy._core._add_newdocs", "numpy._typing", "numpy.linalg",
-    "numpy.random", "onnx", "onnxruntime", "pickle", "platform", "rich", "secrets", "shutil", "ssl", "subprocess",
-    "unittest", "urllib.request", "zipfile", "zoneinfo",
+    "numpy.random", "onnx", "onnxruntime", "pickle", "rich", "secrets", "shutil", "ssl", "subprocess", "unittest",
+    "urllib.request", "zipfile", "zoneinfo",
 }  # fmt: skip
 
 

@@ -11,14 +11,18 @@ The package imports this before anything else. What is imported here finds stand
 - msgspec's schemas, for which it takes types apart; and typing_extensions, where the owner's code has brought it along:
   msgspec finds there what typing has since Python 3.11.
 
-The owner's code finds all of numpy: `np.linalg.svd` imports LAPACK then. Only inspect.signature fails of those of its
-functions in C whose documentation has no signature, as of `np.inner`.
+The owner's code finds all of numpy: `np.linalg.svd` imports LAPACK then. Some of its functions get their signature from
+inspect, as `np.dot`: once inspect is imported, by whomever.
 """
 
 from __future__ import annotations
 
 import sys
 import typing
+from collections.abc import Callable
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
+from typing import Any
 
 from edgefl.later import Later, standing_in
 
@@ -34,12 +38,42 @@ def _cleandoc(doc: str) -> str:
     return "\n".join([first.lstrip(), *(line[margin:] for line in others)]).strip("\n")
 
 
-def _no_signature(function: object) -> None:
-    """What numpy keeps as the signature of a function in C whose documentation has none."""
+class _Unsigned:
+    """What numpy keeps as the signature that inspect would have found of `function`."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+
+
+class _Signing:
+    """A finder that imports inspect as ever, and gives numpy's functions the signatures that they lack."""
+
+    def __init__(self) -> None:
+        self._loader: Any = None
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        if name != "inspect" or self not in sys.meta_path:
+            return None
+        sys.meta_path.remove(self)
+        spec = find_spec(name)
+        if spec is not None:
+            self._loader, spec.loader = spec.loader, self  # type: ignore[assignment]
+        return spec
+
+    def create_module(self, spec: ModuleSpec) -> Any:
+        return self._loader.create_module(spec)
+
+    def exec_module(self, module: Any) -> None:
+        module.__loader__ = module.__spec__.loader = self._loader
+        self._loader.exec_module(module)
+        for value in vars(numpy).values():
+            lacks = getattr(value, "__signature__", None)
+            if isinstance(lacks, _Unsigned):
+                value.__signature__ = module.signature(lacks.function)
 
 
 with standing_in(
-    Later("inspect", meanwhile={"cleandoc": _cleandoc, "signature": _no_signature}),
+    Later("inspect", meanwhile={"cleandoc": _cleandoc, "signature": _Unsigned}),
     Later("ast"),
     Later("ctypes"),
     Later("ipaddress"),
@@ -56,5 +90,8 @@ with standing_in(
 
     import msgspec
     import numpy
+
+if "inspect" not in sys.modules:
+    sys.meta_path.insert(0, _Signing())
 
 __all__ = ["dataclasses", "msgspec", "numpy", "urllib"]

@@ -154,6 +154,9 @@ print(
     msgspec.inspect.type_info(int),
     msgspec.json.schema(int), sep="|",
 )
+signed = [name for name in sorted(dir(np)) if hasattr(getattr(np, name), "__signature__")]
+print(*((name, str(inspect.signature(getattr(np, name)))) for name in ["dot", "fix", "where", *signed]))
+print(inspect.__spec__.loader is inspect.__loader__, "def signature" in inspect.getsource(inspect))
 import numpy._core._add_newdocs
 print(np.ndarray.__doc__.startswith("ndarray("), np.linalg.inv is np.linalg._linalg.inv)
 """

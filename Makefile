@@ -161,8 +161,9 @@ $(filter sanitize-$(1)-%,$(CHECKED)): sanitize-$(1)-%: $$(CHECKS)/%
 endef
 $(foreach isa,$(RUNNABLE),$(eval $(call CHECK_ON,$(isa))))
 
-sanitize-threads: $(CHECKS)/threads  # whether threads race does not depend on the instruction set
-	EDGEFL_ISA=$(lastword $(RUNNABLE)) $<
+sanitize-threads: $(CHECKS)/threads $(CHECKS)/first_use # whether threads race does not depend on the instruction set
+	EDGEFL_ISA=$(lastword $(RUNNABLE)) $(CHECKS)/threads
+	EDGEFL_ISA=$(lastword $(RUNNABLE)) $(CHECKS)/first_use
 
 $(CHECKS)/main: tests/sanitize/main.c $(KERNELS) $(SOURCES) Makefile
 	$(CC) $(SANITIZE) $(DISPATCH) $< $(CORE) $(KERNELS) -lm -o $@
@@ -174,6 +175,9 @@ $(CHECKS)/heads: tests/sanitize/heads.c $(KERNELS) $(SOURCES) Makefile
 RACES := $(filter-out -fsanitize=%,$(SANITIZE)) -fsanitize=thread
 $(CHECKS)/threads: tests/sanitize/main.c $(ISAS:%=$(CHECKS)/races-%.o) $(SOURCES) Makefile
 	$(CC) $(RACES) $(DISPATCH) $< $(CORE) $(ISAS:%=$(CHECKS)/races-%.o) -lm -o $@
+
+$(CHECKS)/first_use: tests/sanitize/first_use.c $(ISAS:%=$(CHECKS)/races-%.o) $(SOURCES) Makefile
+	$(CC) $(RACES) $(DISPATCH) $< $(CODECS) $(ISAS:%=$(CHECKS)/races-%.o) -lm -o $@
 
 $(CHECKS)/races-%.o: $(SOURCES) Makefile
 	@mkdir -p $(CHECKS)

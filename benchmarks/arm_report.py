@@ -37,6 +37,7 @@ ROUNDS = 100
 SUMS_A_CYCLE = {"A53": 1, "A53, wide loads at once": 1, "A72": 1, "A76": 2}  # vectors of four
 BOUNDS = {  # of tiles that whole matrices consist of: shares of the peak
     "gemm 6x4": {"A53": 0.70, "A72": 0.95, "A76": 0.95},
+    "gemm 5x4": {"A53": 0.70, "A72": 0.95, "A76": 0.95},
     "product 6x4": {"A53": 0.70, "A72": 0.95, "A76": 0.95},
     "dots 6x4": {"A72": 0.95, "A76": 0.95},
 }

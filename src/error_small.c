@@ -32,6 +32,19 @@ static void put_integer(text *to, int64_t number) {
     put_digits(to, number < 0 ? -(uint64_t)number : (uint64_t)number, 1);
 }
 
+/* As 1.500000e-07 */
+static void put_power(text *to, double size) {
+    int exponent = 0;
+    for (; size < 1; size *= 10) exponent++;
+    uint64_t millionths = (uint64_t)(size * 1e6 + 0.5);
+    if (millionths == 10000000) millionths = 1000000, exponent--;
+    put_digits(to, millionths / 1000000, 1);
+    put(to, '.');
+    put_digits(to, millionths % 1000000, 6);
+    put_string(to, "e-", 2);
+    put_digits(to, (uint64_t)exponent, 2);
+}
+
 /* Six digits behind the point are enough to see that a label is none. */
 static void put_number(text *to, double number) {
     const double size = number < 0 ? -number : number;
@@ -39,8 +52,12 @@ static void put_number(text *to, double number) {
         put_string(to, number > 0 ? "1e15 or more" : number < 0 ? "-1e15 or less" : "nan", 20);
         return;
     }
-    const uint64_t whole = (uint64_t)size, rest = (uint64_t)((size - (double)whole) * 1e6);
     if (number < 0) put(to, '-');
+    if (size > 0 && size < 1e-4) {
+        put_power(to, size);
+        return;
+    }
+    const uint64_t whole = (uint64_t)size, rest = (uint64_t)((size - (double)whole) * 1e6);
     put_digits(to, whole, 1);
     if (rest == 0) return;
     put(to, '.');

@@ -12,6 +12,8 @@
 
 /* Rows whose number of a is there before the step begins, of 32 registers. */
 #define ORDERED_AHEAD(rows, cols) ((rows) * (cols) + (cols) + (rows) <= 32 ? (rows) : (rows) / 2)
+/* Whether the last of these comes in the step itself, which has other multiplications to do meanwhile. */
+#define ORDERED_LATE(rows, cols) ((rows) > 1 && (cols) > 2)
 
 INLINE vf ordered_vector(const float *p) {
     vf v;
@@ -79,31 +81,38 @@ INLINE vf ordered_right(const float *b, const int j, const int cols, const int p
 }
 
 /* One step: x has the first numbers of a, y the row of b; both are those of the next step after it, unless this is the
- * last. */
+ * last. What is no multiplication stands beside one. So x's last number comes in the step itself: behind the loads of y
+ * it would run alone. */
 INLINE void ordered_step(vf sum[][GEMM_COLS], vf *x, vf *y, const int rows, const int cols, const int partial,
                          int64_t tail, const int last, ordered_place *o) {
-    const int ahead = ORDERED_AHEAD(rows, cols);
+    const int ahead = ORDERED_AHEAD(rows, cols), late = ORDERED_LATE(rows, cols);
 #pragma GCC unroll 16
     for (int i = 0; i < rows; i++) {
-        if (!last && i == rows - ahead) ordered_add(o->at, o->left_step);
+        const int done = i - late, next = done + ahead; /* rows whose number is not needed any more, and comes instead */
+        if (!last && !late && i == 0) {
+            ordered_add(o->at, o->left_step);
+            ordered_add(o->right, o->right_step);
+            ordered_add(o->more, 1);
+        }
 #pragma GCC unroll 8
         for (int j = 0; j < cols; j++) {
             sum[i][j] = ordered_sum(sum[i][j], y[j], x[i % ahead]);
-            if (!last && i == 0 && j == 0) {
-                ordered_add(o->right, o->right_step);
-                ordered_add(o->more, 1);
-            }
-            if (!last && i == 0 && j == cols - 1 && cols > 2) ordered_prefetch(o->right, o->ahead);
-            if (!last && i == rows - 1) y[j] = ordered_right(o->right, j, cols, partial, tail);
+            if (j == (late ? 0 : cols - 1) && (!last || next < rows))
+                x[(done + ahead) % ahead] = ordered_number(o->left[next % rows], o->at);
+            if (last) continue;
+            if (late && i == rows - ahead && j == 1) ordered_add(o->at, o->left_step);
+            if (late && i == 0 && j == cols - 2) ordered_add(o->right, o->right_step);
+            if (late && i == 0 && j == cols - 1) ordered_add(o->more, 1);
+            if (i == late && j == late && cols > 2) ordered_prefetch(o->right, o->ahead);
+            if (i == rows - 1) y[j] = ordered_right(o->right, j, cols, partial, tail);
         }
-        if (!last || i + ahead < rows) x[i % ahead] = ordered_number(o->left[(i + ahead) % rows], o->at);
     }
 }
 
 /* sum(rows, cols) += all steps; of the last vector of b there are `tail` lanes, if partial. */
 INLINE void ordered_steps(vf sum[][GEMM_COLS], const int rows, const int cols, const int partial, int64_t tail,
                           const ordered_operands *p) {
-    const int ahead = ORDERED_AHEAD(rows, cols);
+    const int ahead = ORDERED_AHEAD(rows, cols), late = ORDERED_LATE(rows, cols);
     ordered_place o = {p->left, p->right, 4 * p->from, 1 - p->steps, 4 * p->left_step, 4 * p->right_step, 0};
     vf x[16], y[GEMM_COLS];
     o.ahead = ORDERED_ROWS * o.right_step;
@@ -111,7 +120,8 @@ INLINE void ordered_steps(vf sum[][GEMM_COLS], const int rows, const int cols, c
 #pragma GCC unroll 8
     for (int j = 0; j < cols; j++) y[j] = ordered_right(o.right, j, cols, partial, tail);
 #pragma GCC unroll 16
-    for (int i = 0; i < ahead; i++) x[i] = ordered_number(o.left[i], o.at);
+    for (int i = 0; i < ahead; i++)
+        if (i < ahead - late) x[i] = ordered_number(o.left[i], o.at);
     while (o.more != 0) ordered_step(sum, x, y, rows, cols, partial, tail, 0, &o);
     ordered_step(sum, x, y, rows, cols, partial, tail, 1, &o);
     ordered_fence();
@@ -119,7 +129,7 @@ INLINE void ordered_steps(vf sum[][GEMM_COLS], const int rows, const int cols, c
 
 /* Likewise of dot products: y has the vectors of the tile's rows of a, x the first ones of four rows of b. */
 INLINE void ordered_dot_step(vf sum[][4], vf *x, vf *y, const int rows, const int last, const float *a, const float *b,
-                             int64_t k, int64_t *at) {
+                             int64_t k, int64_t *at, int64_t *more) {
     const int ahead = rows <= 5 ? 4 : 2;
 #pragma GCC unroll 4
     for (int j = 0; j < 4; j++) {
@@ -127,6 +137,7 @@ INLINE void ordered_dot_step(vf sum[][4], vf *x, vf *y, const int rows, const in
 #pragma GCC unroll 8
         for (int i = 0; i < rows; i++) {
             sum[i][j] = ordered_lanes(sum[i][j], y[i], x[j % ahead]);
+            if (!last && j == 0 && i == rows - 1) ordered_add(*more, 1);
             if (!last && j == 3) y[i] = ordered_vector_at(a + i * k, *at);
         }
         if (!last || j + ahead < 4) x[j % ahead] = ordered_vector_at(b + (j + ahead) % 4 * k, *at);
@@ -136,16 +147,15 @@ INLINE void ordered_dot_step(vf sum[][4], vf *x, vf *y, const int rows, const in
 /* sum(rows,4) += a(rows,K) b(4,K)^T, lane by lane; K are `steps` vectors, and rows are k numbers apart. */
 INLINE void ordered_dots(vf sum[][4], const int rows, const float *a, const float *b, int64_t k, int64_t steps) {
     const int ahead = rows <= 5 ? 4 : 2;
-    int64_t at = 0;
-    const int64_t end = 4 * VL * (steps - 1);
+    int64_t at = 0, more = 1 - steps;
     vf x[4], y[8];
     ordered_fence();
 #pragma GCC unroll 8
     for (int i = 0; i < rows; i++) y[i] = ordered_vector_at(a + i * k, 0);
 #pragma GCC unroll 4
     for (int j = 0; j < ahead; j++) x[j] = ordered_vector_at(b + j * k, 0);
-    while (at != end) ordered_dot_step(sum, x, y, rows, 0, a, b, k, &at);
-    ordered_dot_step(sum, x, y, rows, 1, a, b, k, &at);
+    while (more != 0) ordered_dot_step(sum, x, y, rows, 0, a, b, k, &at, &more);
+    ordered_dot_step(sum, x, y, rows, 1, a, b, k, &at, &more);
     ordered_fence();
 }
 #endif

@@ -5,6 +5,8 @@
  * lanes is one vector of 8 on all. Other instruction sets have nothing here.
  */
 #if defined(__AVX2__) || defined(NEON_64)
+#include <pthread.h>
+
 #ifdef __AVX2__
 #include "rans_avx2.c"
 #else
@@ -30,9 +32,12 @@
 #define RANS_OF_32(does, ...) rans8_##does(__VA_ARGS__, 4)
 #endif
 
+/* The tables of masks are made when first a stream is coded, in whatever thread that is. */
+static pthread_once_t rans_prepared = PTHREAD_ONCE_INIT;
+
 static int64_t rans_decode(const efl_rans_run *run, uint32_t *state, const uint8_t **next, const uint8_t *end,
                            uint8_t *symbols, const uint32_t *slots) {
-    rans_prepare();
+    pthread_once(&rans_prepared, rans_prepare);
     if (run->lanes == 8) return rans8_decode(run, state, next, end, symbols, slots, 1);
     if (run->lanes == 16) return RANS_OF_16(decode, run, state, next, end, symbols, slots);
     return RANS_OF_32(decode, run, state, next, end, symbols, slots);
@@ -40,7 +45,7 @@ static int64_t rans_decode(const efl_rans_run *run, uint32_t *state, const uint8
 
 static uint8_t *rans_encode(const efl_rans_run *run, uint32_t *state, uint8_t *end, const uint8_t *symbols,
                             const uint32_t *spans, const uint32_t *reciprocals, int64_t stride) {
-    rans_prepare();
+    pthread_once(&rans_prepared, rans_prepare);
     if (run->lanes == 8) return rans8_encode(run, state, end, symbols, spans, reciprocals, stride, 1);
     if (run->lanes == 16) return RANS_OF_16(encode, run, state, end, symbols, spans, reciprocals, stride);
     return RANS_OF_32(encode, run, state, end, symbols, spans, reciprocals, stride);

@@ -6,11 +6,10 @@ typedef __m256i rans8_vector;
 #define RANS_COMPARES 1
 
 /* For every mask of 8 lanes: where each lane's word is among the next ones; and which lanes' words, moved up to the
- * end, are to be written. Made at first use: both sides of a race write the same. */
+ * end, are to be written. */
 static uint32_t rans_expand[256][8], rans_compress[256][8];
 
 static void rans_prepare(void) {
-    if (rans_compress[255][7] == 7) return;
     for (uint32_t mask = 0; mask < 256; mask++) {
         uint32_t below = 0, place = 8u - (uint32_t)__builtin_popcount(mask);
         for (uint32_t lane = 0; lane < 8; lane++) {

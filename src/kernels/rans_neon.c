@@ -13,12 +13,10 @@ typedef struct {
 #define RANS_COMPARES 0
 
 /* For every mask of 8 lanes: how many they are; the bytes of each lane's word among the next ones, or none; and those
- * of the lanes' words, moved up to the end. Made at first use: both sides of a race write the same. Here memory is seen
- * in any order, so a thread that finds the last count waits for all that was written before it. */
+ * of the lanes' words, moved up to the end. */
 static uint8_t rans_expand[256][16], rans_compress[256][16], rans_count[256];
 
 static void rans_prepare(void) {
-    if (__atomic_load_n(&rans_count[255], __ATOMIC_ACQUIRE) == 8) return;
     for (uint32_t mask = 0; mask < 256; mask++) {
         uint8_t below = 0, *place = rans_compress[mask] + 16 - 2 * __builtin_popcount(mask);
         for (uint32_t lane = 0; lane < 8; lane++) {
@@ -29,7 +27,7 @@ static void rans_prepare(void) {
             }
             below = (uint8_t)(below + takes);
         }
-        __atomic_store_n(&rans_count[mask], below, __ATOMIC_RELEASE);
+        rans_count[mask] = below;
     }
 }
 

@@ -40,6 +40,6 @@ print(died)
 
 def test_the_first_messages_of_two_agents_in_one_process_may_come_at_once() -> None:
     done = subprocess.run(
-        [sys.executable, "-c", CHILDREN], input=encode(make_manifest()), capture_output=True, timeout=60
+        [sys.executable, "-c", CHILDREN], input=encode(make_manifest()), capture_output=True, timeout=600
     )
     assert done.stdout.strip() == b"0", done.stderr.decode()

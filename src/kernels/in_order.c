@@ -88,7 +88,8 @@ INLINE void ordered_step(vf sum[][GEMM_COLS], vf *x, vf *y, const int rows, cons
     const int ahead = ORDERED_AHEAD(rows, cols), late = ORDERED_LATE(rows, cols);
 #pragma GCC unroll 16
     for (int i = 0; i < rows; i++) {
-        const int done = i - late, next = done + ahead; /* rows whose number is not needed any more, and comes instead */
+        /* The row whose number is not needed any more, and the one whose number comes in its place */
+        const int done = i - late, next = done + ahead;
         if (!last && !late && i == 0) {
             ordered_add(o->at, o->left_step);
             ordered_add(o->right, o->right_step);

@@ -21,10 +21,11 @@ from edgefl.protocol.messages import RETAINED_LIMIT, Status, decode
 from edgefl.protocol.round import Round
 from edgefl.protocol.topics import Topics
 from edgefl.protocol.update_header import UpdateHeader
+from edgefl.settings import Mode
 
 from .keys import is_keyed, plain
 from .liveness import Liveness
-from .masked import MaskedTruth
+from .masked import MaskedTruth, masked_terms
 from .operator import gate_of, judges
 from .truth import Truth
 from .violation import require
@@ -55,7 +56,7 @@ class Checker(Witness):
         self.liveness = Liveness(world, self.truth)
         world.aggregator.disk.told = self.truth.committed
         world.aggregator.disk.told_ask = self.masked.asked
-        self._longest_update = UpdateHeader.MAX_SIZE + self._manifest.update_codec.bound(self._manifest.update_size)
+        self._terms = masked_terms(world.schedule)
         self._topics = Topics(self._manifest.federation)
         self.announced: Round | None = None
         self._unearned: dict[int, frozenset[str]] = {}  # devices that each round has named, as it was announced last
@@ -98,12 +99,17 @@ class Checker(Witness):
                 held = sums.count + len(machine.admission.room)
                 held = held if tally.masked is None else len(tally.masked.entries)
                 require(held == told, "I01", "%d updates of %r", held, sorted(tally.counted))
-            most = len(schedule.devices) * (1 + schedule.config.late_window) * self._longest_update
+            most = len(schedule.devices) * (1 + schedule.config.late_window) * self._longest_update(tally.mode)
             require(_updates(machine)[0] <= most, "I13", "%d bytes of parts", _updates(machine)[0])
         if damaged:
             require(_updates(machine) == before.updates, "I16", "a damaged part was taken in")
         if isinstance(event, Received) and event.topic.endswith("/status") and event.payload:
             self._will(host, event, before)
+
+    def _longest_update(self, mode: Mode) -> int:
+        if self._terms is not None:
+            return UpdateHeader.MAX_SIZE + self._terms.max_payload(mode)
+        return UpdateHeader.MAX_SIZE + self._manifest.update_codec.bound(self._manifest.update_size)
 
     def _will(self, host: AggregatorHost, event: Received, before: Before) -> None:
         """The will of a connection that has been replaced says nothing of the new one."""

@@ -211,13 +211,21 @@ class DeviceHost(Host[device_events.Event, device_events.Action]):
             told = accuracy(self.world.schedule, job.params) if judges(self.world.schedule, job.round) else None
             return UpdateHeader(0, 0, 0.0, 0, job.bytes_down, examples, 0.5, told).to_bytes(), {}
         if job.round.mode == "profile":
-            return UpdateHeader(examples, 0, 0.0, 0, job.bytes_down, is_profile=True).to_bytes() + columns_of(
-                job, examples
-            ), {}
+            return self._profile(job, examples), {}
         if job.round.terms:
             return self._mask(job)
         payload, slots = self._encode(job)
         return UpdateHeader(examples, 1, 0.5, 10, job.bytes_down, examples, 0.5).to_bytes() + payload, slots
+
+    def _profile(self, job: TrainJob, examples: int) -> bytes:
+        rows, told = columns_of(job, examples)
+        if not job.round.terms:
+            header = UpdateHeader(examples, 0, 0.0, 0, job.bytes_down, is_profile=True)
+            return header.to_bytes() + statistics.encode(told)
+        salt = self.world.rng.getrandbits(64)
+        blob, q, digest = masked.profile_answer(job, self.name, told, rows, salt, nonsense=self.is_hostile)
+        self.world.checker.masked.made[self.name, digest] = q
+        return blob
 
     def _mask(self, job: TrainJob) -> tuple[bytes, dict[str, bytes]]:
         delta = job.manifest.mask.shared(lesson(self.name, job.round.round, job.params))
@@ -326,11 +334,11 @@ class AggregatorHost(Host[coordinator_events.Event, coordinator_events.Action]):
                 self.carry_out_shared(action)
 
 
-def columns_of(job: TrainJob, examples: int) -> bytes:
-    """What a device with so many examples tells of columns that are 0 throughout."""
+def columns_of(job: TrainJob, examples: int) -> tuple[int, statistics.Statistics]:
+    """What a device with so many examples tells of columns that are 0 throughout, and of how many rows."""
     plan, rows = job.manifest.plan, min(3, examples)
     shape = (rows, *plan.input_shape)
-    return statistics.encode(of_examples(plan, np.zeros(shape, np.float32), np.zeros(rows, np.int64)))
+    return rows, of_examples(plan, np.zeros(shape, np.float32), np.zeros(rows, np.int64))
 
 
 def lesson(device: str, round: int, params: bytes) -> np.ndarray:

@@ -30,9 +30,11 @@ from edgefl.helper.state import State
 from edgefl.history_record import RoundRecord
 from edgefl.machine import Publish
 from edgefl.masking import sealed
+from edgefl.masking.profile import tell
 from edgefl.masking.update import _AT_BOXES, mask
 from edgefl.masking.vector import Mean, mean, quantize
 from edgefl.protocol.envelope import Envelope
+from edgefl.protocol.statistics import Statistics
 from edgefl.protocol.terms import Party, Terms
 from edgefl.protocol.update_header import UpdateHeader
 from edgefl.settings import PrivacySettings, RoundSettings
@@ -120,11 +122,24 @@ def answer(
     """The update, which is still to be signed, with `nonsense` in its box or not; its integers, and H."""
     terms = terms_of(job.round, job.manifest)
     q = integers(device, terms, delta)
+    return UpdateHeader.masked().to_bytes() + _sealed(q, terms, device, salt, nonsense), q, terms.digest
+
+
+def profile_answer(
+    job: TrainJob, device: str, told: Statistics, examples: int, salt: object, *, nonsense: bool = False
+) -> tuple[bytes, np.ndarray, bytes]:
+    """As `answer`, of what the device tells of its columns."""
+    terms = terms_of(job.round, job.manifest)
+    q = tell(told, examples, terms)
+    return UpdateHeader.masked(profile=True).to_bytes() + _sealed(q, terms, device, salt, nonsense), q, terms.digest
+
+
+def _sealed(q: np.ndarray, terms: Terms, device: str, salt: object, nonsense: bool) -> bytes:
     payload = mask(q, terms, device, None, Drawn(f"{device} {salt}"))
     if nonsense:
         begins, ends = _AT_BOXES + 2, len(payload) - terms.packed_bytes
         payload = payload[:begins] + Drawn(f"nonsense {salt}")(ends - begins) + payload[ends:]
-    return UpdateHeader.masked().to_bytes() + payload, q, terms.digest
+    return payload
 
 
 class MaskedTruth:

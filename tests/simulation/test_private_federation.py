@@ -10,7 +10,9 @@ import pytest
 import edgefl
 from edgefl.coordinator.events import Finished, SaveAsk
 from edgefl.errors import UsageError
+from edgefl.helper.state import State
 from edgefl.machine import Publish
+from edgefl.masking import sealed
 from edgefl.privacy.accountant import Mechanism, epsilon
 from edgefl.privacy.ledger import Ledger, SaveLedger
 from edgefl.simulation.fleet import AggregatorHost
@@ -80,6 +82,42 @@ def test_a_new_folder_goes_on_from_what_a_helper_has_seen_spent(monkeypatch):
     first, *others = run(rounds=4).rounds
     assert first.state == "abandoned" and "5 was spent" in first.why
     assert [record.state for record in others] == ["committed"] * 3
+    assert 5.0 < others[0].epsilon < others[1].epsilon < others[2].epsilon
+
+
+def test_a_device_that_seals_nonsense_costs_no_round_and_no_epsilon(monkeypatch):
+    """Its first round is asked for again without it; what that round's noise costs was paid for once."""
+    inner = sealed.seal
+
+    def seal(seed, digest, device, box_public):
+        found = inner(seed, digest, device, box_public)
+        return bytes(len(found)) if device == "dev-3" else found
+
+    monkeypatch.setattr(sealed, "seal", seal)
+    rounds = run(rounds=4).rounds
+    assert [record.state for record in rounds] == ["committed"] * 4
+    assert [len(record.devices) for record in rounds] == [9] * 4
+    assert all("in quarantine since round 1: a sealed seed" in record.barred["dev-3"] for record in rounds)
+    assert [record.epsilon for record in rounds] == pytest.approx([spent(n) for n in (1, 2, 3, 4)], rel=1e-6)
+
+
+def test_an_aggregator_whose_helper_has_opened_later_rounds_loses_one_of_its_own(monkeypatch):
+    inner = State.in_run
+    later = {"round": 30, "ledger": Ledger("", 1e-5, 5.0)}
+
+    def in_run(self, run):
+        return msgspec.structs.replace(inner(self, run), **later)
+
+    def init(self, *arguments):
+        start(self, *arguments)
+        later["ledger"] = Ledger(fingerprint(self._keys.root), 1e-5, 5.0)
+
+    start = HelperHost.__init__
+    monkeypatch.setattr(HelperHost, "__init__", init)
+    monkeypatch.setattr(State, "in_run", in_run)
+    first, *others = run(rounds=33).rounds
+    assert first.state == "abandoned" and "old: round 1; round 30 was opened" in first.why
+    assert [(record.round, record.state) for record in others] == [(n, "committed") for n in (31, 32, 33)]
     assert 5.0 < others[0].epsilon < others[1].epsilon < others[2].epsilon
 
 

@@ -58,19 +58,19 @@ class Judged(msgspec.Struct, frozen=True):
 class Admission:
     """`bound` is that of the open round, and `room` has the updates that wait for it. `pending` has the devices that
     are barred from now on, and why: neither asked, waited for nor heard. `weigh` and `reach`: the strategy's.
-    `masked`: rounds that train are."""
+    `masked`: rounds that train are. `longest`: an update's bytes, where they may be more than the codec's."""
 
     def __init__(
         self, settings: AdmissionSettings, codec: Codec, num_params: int, *, clock: WallClock,
         signing: Open, suspects: Mapping[str, Suspect] | None = None, room: WaitingRoom | None = None,
-        weigh: Weigh = all_examples, reach: Reach = as_long, masked: bool = False,
+        weigh: Weigh = all_examples, reach: Reach = as_long, masked: bool = False, longest: int = 0,
     ) -> None:  # fmt: skip
         self._signing = signing
         self.influence = Influence(
             settings.factor(signing.signed), settings.first_influence, signing.max_examples, weigh, reach
         )  # fmt: skip
         self.quarantine = Quarantine(settings.refusals, settings.quarantine_h * 3600, suspects)
-        self.noise = Noise(UpdateHeader.MAX_SIZE + codec.bound(num_params))
+        self.noise = Noise(UpdateHeader.MAX_SIZE + max(longest, codec.bound(num_params)))
         self.refused = Refused()
         self.room = WaitingRoom() if room is None else room
         self.bound: Bound | None = None

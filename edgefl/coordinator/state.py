@@ -109,6 +109,7 @@ class CoordinatorState:
         self.admission = Admission(
             admission or AdmissionSettings(), self._codec, self._update_size, clock=self.clock, signing=self.signing,
             suspects=suspects, room=room, weigh=strategy.weigh, reach=strategy.reach, masked=masked is not None,
+            longest=0 if masked is None else max(masked.max_payload("train"), masked.max_payload("profile")),
         )  # fmt: skip
         bounded = self.admission.influence.factor is not None
         self.profiles = ProfileRounds(manifest.plan, features or FeatureSettings(), bounded=bounded)

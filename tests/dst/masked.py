@@ -255,8 +255,10 @@ class HelperHost(Host[helper_events.Event, helper_events.Action]):
 
     def publish(self, action: Publish) -> None:
         """I34: what leaves is durable, and of one set a round."""
-        blob = Envelope.from_bytes(action.payload).data
-        found = [opened for opened in self.disk.state.opened if self.disk.answers.get(opened.round) == blob]
+        envelope = Envelope.from_bytes(action.payload)
+        blob, answers = envelope.data, self.disk.answers
+        found = [opened for opened in self.disk.state.opened if blob in answers.get(opened.round, b"")]
+        found = [opened for opened in found if envelope.parts > 1 or answers[opened.round] == blob]
         reason_bytes = int.from_bytes(blob[77:79], "little")  # exchange.Answer: 1 + 32 + 32 + 4 + 8
         require(bool(found) or reason_bytes > 0, "I34", "an answer that is not durable")
         for opened in found:

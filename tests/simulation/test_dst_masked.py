@@ -199,3 +199,8 @@ def test_check_coordinates_are_not_looked_at(monkeypatch):
     monkeypatch.setattr(unmasking, "mean", mean)
     named = "coordinator/test_masked_bad_input::test_an_answer_that_leaves_the_check_coordinates_wrong_ends_the_round"
     assert breaks(monkeypatch, named)
+
+
+def test_a_masked_profile_is_longer_than_an_update_and_mutes_nobody():
+    """In a small model: statistics of thirty columns take many more messages than its params do."""
+    assert failures([59], masks=True) == []

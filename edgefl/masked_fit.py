@@ -67,8 +67,13 @@ def _settings(settings: Any) -> list[tuple[Any, str]]:
             "strategy.weights is set, but devices weigh themselves: leave it out, and set privacy.weight",
         ),
         (
-            privacy.noise != "none" and settings.features.is_federated,
-            'features.standardize is "federated", but profiles are not accounted: set features.standardize = "none"',
+            privacy.noise != "none" and settings.features.is_federated and not settings.features.ranges,
+            'features.standardize is "federated", and with noise a profile needs features.ranges, low:high of each '
+            "column: set that too",
+        ),
+        (
+            privacy.noise == "none" and settings.features.ranges,
+            "features.ranges bounds columns where there is noise, and there is none: leave it out",
         ),
         (
             privacy.noise != "none" and settings.gate.judge == "canaries",

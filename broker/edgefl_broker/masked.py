@@ -46,8 +46,8 @@ def masked_terms(
     most, privacy = masked_fit.most_of(config), config.privacy
     assert most is not None
     return MaskedTerms(
-        privacy, manifest, most=most, fleet=masked_fit.fleet_of(config), rounds=config.rounds.rounds or 0,
-        helpers=helpers.read.parties, certificates=helpers.read.certificates,
+        privacy, manifest, most=most, fleet=masked_fit.fleet_of(config), features=config.features,
+        rounds=config.rounds.rounds or 0, helpers=helpers.read.parties, certificates=helpers.read.certificates,
         ledger=None if privacy.noise == "none" else ledger(fingerprint(helpers.root), privacy.delta),
     )  # fmt: skip
 

@@ -10,22 +10,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import cached_property
 from typing import Any
 
-from ..core.columns import Columns, labels_of
 from ..core.seeds import derived_seed
 from ..errors import ProtocolError, UsageError
 from ..history_record import RoundRecord
-from ..masking.propose import propose, propose_counts
+from ..masking.propose import propose
 from ..masking.update import bound
 from ..privacy.accountant import Mechanism
 from ..privacy.ledger import ROUNDING, Ledger, SaveLedger
 from ..protocol.fleet import Adaptive, Spent
 from ..protocol.manifest import Manifest
-from ..protocol.statistics import MOST_LABELS
 from ..protocol.terms import Noise, Party, Terms
-from ..settings import Mode, PrivacySettings
+from ..settings import FeatureSettings, Mode, PrivacySettings
+from .profile_numbers import ProfileNumbers
 
 SEEDS = 2**53
 NOWHERE: dict[str, Any] = {"round": 0, "version": 0, "model_sha256": "0" * 64, "manifest": "0" * 16}
@@ -39,14 +37,15 @@ class MaskedTerms:
     def __init__(
         self, settings: PrivacySettings, manifest: Manifest, *, most: int, rounds: int, helpers: Sequence[Party],
         certificates: Sequence[str] = (), ledger: Ledger | None = None, fleet: int = 0,
+        features: FeatureSettings | None = None,
     ) -> None:  # fmt: skip
         self.settings, self.most, self.helpers = settings, most, tuple(helpers)
-        self.fleet, self._plan = max(most, fleet), manifest.plan
+        self.profiles = ProfileNumbers(settings, features or FeatureSettings(), manifest.plan, max(most, fleet))
         self.certificates = list(certificates)
         self._clipping, self.clip = settings.clipping, settings.clip
         self._within: float | None = None
         self._rounds, self.ledger = rounds, ledger
-        self._known: tuple[Ledger | None, int, float] = (None, 0, 0.0)
+        self._known: tuple[Ledger | None, int, Mode, float] = (None, 0, "train", 0.0)
         self._federation, self._run, self._params = manifest.federation, manifest.run, manifest.update_size
         self._whole = sum(run.stop - run.start for run in manifest.update_codec.measured(self._params))
         self._noise, self._numbers = Noise(separation=settings.separation), self._proposed()
@@ -55,32 +54,27 @@ class MaskedTerms:
             self._fit_noise()
             self.mechanism = Mechanism.of(self._noise, self._numbers["norm2"])
             self._epsilon(self.next_round)  # or UsageError, if it can't be computed here
-        self._longest = bound(self._checked())
+        self._longest = bound(self._checked("train"))
+        if self.profiles.mechanism is not None:
+            self._checked("profile")
 
     def max_payload(self, mode: Mode) -> int:
         """The longest masked update of a round of this mode."""
         return self._longest if mode == "train" else bound(self.terms(**NOWHERE, mode="profile"))
 
-    @property
-    def no_profile(self) -> str:
-        """Why there can be no profile; "" if there can."""
-        return "" if self.mechanism is None else "the noise of [privacy] is not for profiles: there can be none"
-
-    @cached_property
-    def _counts(self) -> dict[str, Any]:
-        """The numbers of a profile."""
-        labels = min(labels_of(self._plan), MOST_LABELS)
-        return propose_counts(Columns.of(self._plan).number, labels, self.fleet)
+    def _mechanism(self, mode: Mode) -> Mechanism | None:
+        return self.mechanism if mode == "train" else self.profiles.mechanism
 
     def adopt(self, helpers: Sequence[Party], certificates: Sequence[str]) -> None:
         """Other keys of the helpers, for the terms of rounds to come."""
         self.helpers, self.certificates = tuple(helpers), list(certificates)
 
-    def _checked(self) -> Terms:
+    def _checked(self, mode: Mode) -> Terms:
         """Terms that can be, at both ends of what the clip may become; UsageError."""
+        clips = [self._scaled(clip) for clip in self._clipping.bounds] if mode == "train" else [self.profiles.numbers]
         try:
-            for clip in self._clipping.bounds:
-                terms = Terms.read(self._made(self._scaled(clip), **NOWHERE).text)
+            for numbers in clips:
+                terms = Terms.read(self._made(mode, numbers, **NOWHERE).text)
         except ProtocolError as error:
             raise UsageError(f"[privacy] can't be: {str(error).removesuffix(': refused')}: correct it") from None
         return terms
@@ -93,22 +87,24 @@ class MaskedTerms:
 
     def terms(self, *, round: int, version: int, model_sha256: str, manifest: str, mode: Mode = "train") -> Terms:
         """The terms of one round, which trains or tells of columns."""
-        numbers = self._scaled(self.clip) if mode == "train" else self._counts
-        return self._made(numbers, round=round, version=version, model_sha256=model_sha256, manifest=manifest)
+        numbers = self._scaled(self.clip) if mode == "train" else self.profiles.numbers
+        return self._made(mode, numbers, round=round, version=version, model_sha256=model_sha256, manifest=manifest)
 
     def _scaled(self, clip: float) -> dict[str, Any]:
         """With a grid in proportion to the clip: reach, norm and noise are what they were, and so is their cost."""
         grid = self._numbers["grid"] * (clip / self.settings.clip)
         return self._numbers | {"clip": clip, "grid": grid, "groups": self.settings.groups}
 
-    def _made(self, numbers: dict[str, Any], *, round: int, version: int, model_sha256: str, manifest: str) -> Terms:
-        settings = self.settings
-        noisy = self._noise.sigma > 0
+    def _made(
+        self, mode: Mode, numbers: dict[str, Any], *, round: int, version: int, model_sha256: str, manifest: str
+    ) -> Terms:
+        settings, noise = self.settings, self._noise if mode == "train" else self.profiles.noise
         return Terms(
             federation=self._federation, run=self._run, round=round, version=version, model_sha256=model_sha256,
             manifest=manifest, seed=derived_seed(round, "masked", self._run) % SEEDS, least=settings.least,
-            helpers=self.helpers, examples=settings.unit, noise=self._noise,
-            epsilon=self._epsilon(round) if round else 0.0, delta=settings.delta if noisy else 0.0, **numbers,
+            helpers=self.helpers, examples=settings.unit, noise=noise,
+            epsilon=self._epsilon(round, mode) if round else 0.0, delta=settings.delta if noise.sigma > 0 else 0.0,
+            **numbers,
         )  # fmt: skip
 
     # ---- what is spent
@@ -118,30 +114,31 @@ class MaskedTerms:
         """The first round of this run that may have noise."""
         return 1 if self.ledger is None or self.ledger.run != self._run else self.ledger.round + 1
 
-    def _epsilon(self, round: int) -> float:
+    def _epsilon(self, round: int, mode: Mode = "train") -> float:
         """Once this round is over."""
-        if self.mechanism is None:
+        if (mechanism := self._mechanism(mode)) is None:
             return 0.0
         if self.ledger is None:
             raise UsageError("noise is accounted in a ledger, and there is none: masked rounds need keys")
-        if self._known[:2] != (self.ledger, round):  # which takes a tenth of a second
-            self._known = self.ledger, round, self.ledger.after(self.mechanism, self._run, round)
-        return self._known[2]
+        if self._known[:3] != (self.ledger, round, mode):  # which takes a tenth of a second
+            self._known = self.ledger, round, mode, self.ledger.after(mechanism, self._run, round)
+        return self._known[3]
 
-    def refusal(self, round: int) -> str:
+    def refusal(self, round: int, mode: Mode = "train") -> str:
         """Why this round may not open: the budget is spent; "" if it may."""
         if self.ledger is None or self.mechanism is None:
             return ""
         try:
-            return self.ledger.refusal(self.settings.budget, self._epsilon(round))
+            return self.ledger.refusal(self.settings.budget, self._epsilon(round, mode))
         except UsageError as error:  # correlated noise is for so many rounds alone
             return str(error)
 
     def spend(self, terms: Terms) -> list[SaveLedger]:
         """The helpers are about to be asked for noise: what must be durable before that."""
-        if self.ledger is None or self.mechanism is None:
+        mechanism = self._mechanism("train" if terms.profile is None else "profile")
+        if self.ledger is None or mechanism is None:
             return []
-        return self._write(self.ledger.spend(self.mechanism, self._run, terms.round, terms.digest.hex()))
+        return self._write(self.ledger.spend(mechanism, self._run, terms.round, terms.digest.hex()))
 
     def is_behind(self, epsilon: float) -> bool:
         """Whether our ledger says that less is spent."""

@@ -26,6 +26,7 @@ from ..protocol.terms import Terms
 from ..settings import FeatureSettings, RoundSettings
 from .events import Answered
 from .gathering import Gathering, scaling_of
+from .noisy_profile import NoisyProfile
 from .summed_profile import SummedProfile
 
 
@@ -62,7 +63,9 @@ class ProfileRounds:
     def open(self, terms: Terms | None = None) -> Gathering | SummedProfile:
         """Such a round opens; `terms`: it is masked."""
         if terms is not None:
-            return SummedProfile(terms, self._settings.min_devices)
+            assert terms.profile is not None
+            kind = NoisyProfile if terms.profile.ranges else SummedProfile
+            return kind(terms, self._settings.min_devices)
         return Gathering(self._plan, self._settings, bounded=self._bounded)
 
     def conclude(
@@ -81,6 +84,20 @@ class ProfileRounds:
             return record, profile, None
         record = msgspec.structs.replace(record, state="committed", version=record.version + 1)
         return record, msgspec.structs.replace(profile, version=record.version), scaled
+
+    def learn(self, record: RoundRecord) -> None:
+        """A record from before this start: a profile that had noise and changed nothing is not paid for again."""
+        self._identity_is_right |= record.profile and record.state == "evaluated" and record.epsilon > 0
+
+    def unknown(self, profile: Profile) -> str:
+        """What the noise of the profile has left untold; "" if nothing."""
+        count = Columns.of(self._plan).number
+        if not profile.noise or len(profile.columns) == count:
+            return ""
+        return (
+            f"{count - len(profile.columns)} of {count} columns are not told, since the noise may be all of them, and "
+            "are not scaled: have more devices report, or lower privacy.sigma"
+        )
 
     def kept(self, params: np.ndarray, of: np.ndarray) -> np.ndarray:
         """A round's new params (P,), with the scaling that the model `of` (P,) had before."""

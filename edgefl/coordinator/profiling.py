@@ -23,10 +23,15 @@ class Profiling(CoordinatorState):
 
     def _on_profile_order(self, order: AskProfile) -> None:
         """The next round makes a profile, unless the open one does, or none can."""
-        if self.masked is not None and self.masked.no_profile:
-            self._out.append(Answered(order.order, False, self.masked.no_profile))
+        if self.masked is not None and self.masked.profiles.missing:
+            self._out.append(Answered(order.order, False, self.masked.profiles.missing))
             return
         self.profiles.orders.append(order.order)
+
+    def _refuse_profile_orders(self, why: str) -> None:
+        """The next round can't make a profile."""
+        self._out += [Answered(order, False, why) for order in self.profiles.orders]
+        self.profiles.orders.clear()
 
     def _answer_profile_orders(self) -> None:
         """After the commit: a crash before it makes the round a profile again, as devices know it."""
@@ -45,5 +50,7 @@ class Profiling(CoordinatorState):
             return None, msgspec.structs.replace(record, profile=True, train_loss=None)
         record, profile, params = self.profiles.conclude(gathering, record, self.params)
         self._out.append(SaveProfile(profile))
+        if unknown := self.profiles.unknown(profile):
+            self._out.append(Note("warning", f"round {self.round}: {unknown}", round=self.round))
         self.profiles.answers = [Answered(order, True, f"round {self.round} has told the profile") for order in orders]
         return None if params is None else Candidate(params, self.strategy.state()), record

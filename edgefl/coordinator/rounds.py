@@ -12,6 +12,7 @@ import msgspec
 
 from ..history_record import RoundRecord
 from ..machine import Note
+from ..settings import Mode
 from . import opening as opens
 from .closing import Candidate, Closed, Closing, at_deadline, conclude
 from .cohort import LIST_BYTES
@@ -37,7 +38,7 @@ class Rounds(Watching, Profiling, Summing):
         if self.config.rounds is not None and self.round > self.config.rounds:
             self._finish(f"{self.config.rounds} rounds are done", now)
             return
-        if self.masked is not None and (refusal := self.masked.refusal(self.round)):
+        if refusal := self._beyond_budget():
             self._finish(refusal, now)
             return
         look = self.readiness.look(now, first=self.version == 0 and self.tally is None)
@@ -50,6 +51,18 @@ class Rounds(Watching, Profiling, Summing):
             self._out.append(self._publish_round(now))
         if look.ask:
             self._out.append(self.announcer.publish_manifest())
+
+    def _next_mode(self) -> Mode:
+        """The mode of the next round."""
+        return "profile" if self.profiles.wants(self.params) else self.config.mode_of(self.round)
+
+    def _beyond_budget(self) -> str:
+        """Why the next round would spend too much; "" if it would not. Profiles that would are refused first."""
+        if self.masked is None:
+            return ""
+        if self.profiles.orders and (refusal := self.masked.refusal(self.round, self._next_mode())):
+            self._refuse_profile_orders(refusal)
+        return self.masked.refusal(self.round, self._next_mode())
 
     def _pass_over(self) -> None:
         """Find the number of the next round. Rounds that have had noise, or were opened, as a helper tells, are passed
@@ -68,8 +81,7 @@ class Rounds(Watching, Profiling, Summing):
             self._out.append(Note("info", text, round=self.round))
 
     def _open(self, present: list[str], now: float) -> None:
-        config, mode = self.config, self.config.mode_of(self.round)
-        mode = "profile" if self.profiles.wants(self.params) else mode
+        config, mode = self.config, self._next_mode()
         masked = self._masked_sum(mode)
         gathering = self.profiles.open(None if masked is None else masked.terms) if mode == "profile" else None
         if gathering is not None:

@@ -184,6 +184,7 @@ class CoordinatorState:
             self.resting.learn(record)
             if self.masked is not None:
                 self.masked.learn(record)
+            self.profiles.learn(record)
             if self.selection is not None:
                 self.selection.learn(record)
             if self.roll is not None:

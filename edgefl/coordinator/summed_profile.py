@@ -11,9 +11,9 @@ import math
 
 import numpy as np
 
-from ..errors import ProtocolError
 from ..masking import profile as masking
 from ..masking.profile import Pooled
+from ..masking.vector import Mean
 from ..profiles import Bin, ColumnProfile, LabelProfile, Profile
 from ..protocol.profile_terms import ProfileTerms
 from ..protocol.statistics import Column
@@ -29,17 +29,16 @@ class SummedProfile:
         self.capacity = terms.most
         self._profile: ProfileTerms = terms.profile
         self._min_devices = min_devices
-        self._pooled: Pooled | None = None
+        self._found: Pooled | Mean | None = None
 
-    def take(self, pooled: Pooled) -> None:
-        """What all devices have told together."""
-        self._pooled = pooled
+    def take(self, found: Pooled | Mean) -> None:
+        """What all devices have told together; a mean, if the terms have ranges."""
+        self._found = found
 
     def result(self, round: int) -> Profile:
-        """As operators see it; ProtocolError before the sum is opened."""
-        pooled, least = self._pooled, self._min_devices
-        if pooled is None:
-            raise ProtocolError(f"the sum of round {round} is not opened")
+        """As operators see it."""
+        pooled, least = self._found, self._min_devices
+        assert isinstance(pooled, Pooled)
         found = (
             self._column(at, *column, pooled.bins[at])
             for at, column in enumerate(pooled.columns)

@@ -60,7 +60,7 @@ class Total(NamedTuple):
     left_out: int = 0
     epsilon: float = 0.0
     unopened: tuple[tuple[str, tuple[str, ...]], ...] = ()
-    profile: Pooled | None = None
+    profile: Pooled | Mean | None = None
     within: float | None = None
 
 
@@ -195,10 +195,12 @@ class Unmasking:
         return Total(delta, devices, weight, _held_out(means), left_out, self.epsilon, unopened, within=within)
 
     def _pooled(self) -> Total:
-        """Of a profile, which has one group."""
+        """Of a profile, which has one group. With noise there are means of shares, and no counts."""
         if any(answer.groups[0] is None for answer in self._answers.values()):
             raise NotOpened("no group had as many devices as a sum needs")
         try:
+            if self.terms.profile is not None and self.terms.profile.ranges:
+                return self._shares(self._mean(0, len(self._groups[0])))
             found = read_profile(self.opened(0), self.terms)
         except (ProtocolError, CodecError) as error:
             raise NotOpened(str(error)) from None
@@ -206,6 +208,9 @@ class Unmasking:
             raise NotOpened(f"a sum of {len(self._groups[0])} masked vectors whose checks say {found.devices}: refused")
         none = np.zeros(0, np.float32)
         return Total(none, found.devices, found.examples, None, epsilon=self.epsilon, profile=found)
+
+    def _shares(self, found: Mean) -> Total:
+        return Total(found.delta, found.count, found.weight, None, epsilon=self.epsilon, profile=found)
 
     def opened(self, place: int) -> np.ndarray:
         """(L,) int64, the sum of one group's integers: its masked sum without all masks."""

@@ -15,6 +15,7 @@ from ..protocol.update_header import UpdateHeader
 from . import masked
 from .events import TrainJob
 from .policy import Policy
+from .shares import shares_of
 from .statistics import of_examples
 
 
@@ -33,6 +34,11 @@ def report(
             raise CodecError(f"its statistics take {len(payload)} bytes")
         return UpdateHeader(n, 0, 0.0, 0, job.bytes_down, is_profile=True).to_bytes() + payload
     terms = masked.terms_of(job.round, job.manifest)
+    if terms.profile is not None and terms.profile.ranges:
+        n = policy.of_statistics(len(x))
+        shares = shares_of(job.manifest.plan, x[:n], y[:n], terms.profile, wanted=wanted)
+        sealed = masked.encode(terms, shares, device=device, num_examples=n, scored=None, randomness=randomness)
+        return UpdateHeader.masked(profile=True).to_bytes() + sealed
     in_a_row = max(1, x[:1].size // max(1, Columns.of(job.manifest.plan).number), y[:1].size)
     n = policy.of_statistics(min(len(x), profile.room(terms, in_a_row)))
     statistics = of_examples(job.manifest.plan, x[:n], y[:n], wanted=wanted)

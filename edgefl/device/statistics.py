@@ -8,7 +8,7 @@ sample variance"), so that a column of large numbers that differ little loses no
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -76,18 +76,25 @@ def of_examples(
     plan: Plan, x: np.ndarray, y: np.ndarray, *, wanted: Callable[[], bool] = lambda: True
 ) -> Statistics:  # fmt: skip
     """x (n, *input shape) and y (n, ...), as the plan takes them. `wanted` is asked between chunks; Cancelled."""
-    axis, count = Columns.of(plan)
+    count = Columns.of(plan).number
     sums = _Sums(count)
+    for rows in rows_of(plan, x, wanted) if count else ():
+        sums.add(rows)
+    return Statistics([sums.column(at) for at in range(count)], labels_of(plan, y))
+
+
+def rows_of(plan: Plan, x: np.ndarray, wanted: Callable[[], bool]) -> Iterator[np.ndarray]:
+    """The values of x (n, *input shape), as rows (n, C) float64 of the plan's columns; Cancelled."""
+    axis, count = Columns.of(plan)
     step = max(1, CHUNK // math.prod(plan.input_shape))
-    for start in range(0, len(x) if count else 0, step):
+    for start in range(0, len(x), step):
         if not wanted():
             raise Cancelled("statistics were cancelled: ask for them again")
         rows = np.moveaxis(x[start : start + step], axis + 1, -1).reshape(-1, count)
-        sums.add(rows.astype(np.float64))
-    return Statistics([sums.column(at) for at in range(count)], _labels(plan, y))
+        yield rows.astype(np.float64)
 
 
-def _labels(plan: Plan, y: np.ndarray) -> Counts:
+def labels_of(plan: Plan, y: np.ndarray) -> Counts:
     """How often each label occurs; labels from `MOST_LABELS` on are left out. None of several outputs."""
     if plan.losses or plan.loss not in OF_CLASSES or y.dtype.kind not in WHOLE:
         return Counts.of(np.zeros(0, np.int64))

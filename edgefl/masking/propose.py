@@ -6,11 +6,13 @@ import math
 from typing import Any, Literal
 
 from ..errors import UsageError
-from ..protocol.profile_terms import ProfileTerms, digit_bits
+from ..privacy.noise import MOST as MOST_SIGMA
+from ..protocol.profile_terms import IN_RANGE, ProfileTerms, digit_bits
 from ..protocol.terms import MAX_BITS, MOST_COPIES, MOST_SCORE, SCORES, Votes
 
 SPREAD = {"subset": 12.0, "hadamard": 5.0}  # the reach, in root mean squares of what is sent
 MOST_NORM2 = 2**62  # that terms can say: of counts it is no bound that matters, since they have no noise
+FINEST = 2**12  # integers of a share of 1
 MARGIN = 1.1  # of the norm of a subset, above its share of the clip
 VOTES = 0.02  # of the squared norm: what adaptive clipping adds to it, so noise is larger by half of that
 
@@ -63,4 +65,21 @@ def propose_counts(columns: int, labels: int, devices: int) -> dict[str, Any]:
     return {
         "params": length, "coordinates": length, "bits": MAX_BITS, "reach": reach, "grid": 1.0, "clip": 1.0,
         "norm2": min(MOST_NORM2, length * reach**2 + 1), "most": devices, "profile": profile,
+    }  # fmt: skip
+
+
+def propose_shares(
+    columns: int, labels: int, ranges: tuple[tuple[float, float], ...], devices: int, *, sigma: float
+) -> dict[str, Any]:
+    """Fields of Terms, but for `bits`, for a profile with ranges and noise of `sigma` over the longest vector."""
+    profile = ProfileTerms(columns, labels, IN_RANGE, ranges)
+    clip = math.sqrt(profile.most2)
+    reach = min(FINEST, 2 ** (MAX_BITS - 2) // devices, int(MOST_SIGMA / 2 / max(sigma * clip, 1.0)))
+    if reach < 1:
+        raise UsageError(f"privacy.sigma is {sigma:g}, too much for a profile of {columns} columns: lower it")
+    length, norm = profile.length(reach), clip * reach
+    rounded = norm**2 + length / 4 + norm + math.sqrt(length) / 2
+    return {
+        "params": length, "coordinates": length, "reach": reach, "grid": 1 / reach, "clip": clip,
+        "norm2": math.ceil(rounded) + 1, "most": devices, "profile": profile,
     }  # fmt: skip

@@ -10,6 +10,15 @@ Sum and sum of squares are those of statistics.py, of up to 100 and 200 bits and
 stands for each b bits, with the sign of the number, and b is the largest for which 2^b - 1 is within the reach. So what
 is opened are the very sums that devices would tell in the clear. `bins` of the histogram are in an octave: 4 as there,
 or fewer where a column's 513 would take too much; 0 leaves them out.
+
+Noise would drown the higher digits, and needs a bound on what one device can change. So where there is noise, columns
+have `ranges`, and a device tells of itself alike whatever the number of its examples. A value x counts as u, -1 to 1 in
+its range, and as one of the ends beyond it:
+
+    share of its examples with each label
+    for each column   1 if there are values | mean of u | mean of u squared | share of its values in each of `bins`
+
+Each is in units of 1 / reach, and the squares of all add up to `most2` at most.
 """
 
 from __future__ import annotations
@@ -24,14 +33,20 @@ from .statistics import BINS, MOST_LABELS, SQUARE_BITS, SUM_BITS, VALUE_BITS
 OCTAVE = 4  # bins of the finest histogram in an octave
 MOST_COLUMNS = 4096
 ROOM = 2**16  # coordinates, if a coarser histogram makes them fit
+IN_RANGE = 16  # bins of equal width in a range
+MOMENTS = 3  # numbers of a column with a range beside its bins
+
+Edge = Annotated[float, Meta(ge=-(2.0**VALUE_BITS), le=2.0**VALUE_BITS)]
 
 
 class ProfileTerms(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """The coordinates of a profile of so many columns and labels; labels from `labels` on are left out."""
+    """The coordinates of a profile of so many columns and labels; labels from `labels` on are left out. `ranges`: low
+    and high of each column, or one pair for all; none: counts."""
 
     columns: Annotated[int, Meta(ge=0, le=MOST_COLUMNS)]
     labels: Annotated[int, Meta(ge=0, le=MOST_LABELS)] = 0
-    bins: Annotated[int, Meta(ge=0, le=OCTAVE)] = 0
+    bins: Annotated[int, Meta(ge=0, le=IN_RANGE)] = 0
+    ranges: Annotated[tuple[tuple[Edge, Edge], ...], Meta(max_length=MOST_COLUMNS)] = ()
 
     @classmethod
     def fitting(cls, columns: int, labels: int, reach: int) -> ProfileTerms:
@@ -60,11 +75,28 @@ class ProfileTerms(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
 
     def length(self, reach: int) -> int:
         """d, the coordinates of all."""
+        if self.ranges:
+            return self.labels + self.columns * (MOMENTS + self.bins)
         return self.head + self.columns * self.width(reach)
 
     def fault(self) -> str:
         """Why they can't be; "" if they can."""
-        return "" if self.bins in (0, 1, 2, OCTAVE) else f"{self.bins} bins in an octave"
+        if not self.ranges:
+            return "" if self.bins in (0, 1, 2, OCTAVE) else f"{self.bins} bins in an octave"
+        if len(self.ranges) not in (1, self.columns):
+            return f"{len(self.ranges)} ranges for {self.columns} columns"
+        return "a range that is empty" if any(low >= high for low, high in self.ranges) else ""
+
+    # ---- with ranges
+
+    @property
+    def most2(self) -> int:
+        """The largest sum of squares of one device's numbers, in units of 1."""
+        return (self.labels > 0) + self.columns * (MOMENTS + (self.bins > 0))
+
+    def range_of(self, column: int) -> tuple[float, float]:
+        """Low and high of a column."""
+        return self.ranges[column if len(self.ranges) > 1 else 0]
 
 
 def digit_bits(reach: int) -> int:

@@ -255,6 +255,7 @@ class Terms(KeepsBytes, frozen=True, dict=True, forbid_unknown_fields=True, omit
     def _faults_of_profile(self) -> tuple[tuple[bool, str], ...]:
         if (profile := self.profile) is None:
             return ()
+        noise = self.noise.kind
         plain = (self.transform, self.whole, self.weights, self.groups) == ("subset", 0, 1, 1)
         plain = plain and not (self.scores or self.votes.copies)
         return (
@@ -262,6 +263,8 @@ class Terms(KeepsBytes, frozen=True, dict=True, forbid_unknown_fields=True, omit
             (self.coordinates != self.params, "a part of a profile"),
             (self.coordinates != profile.length(self.reach), "other coordinates than the profile's"),
             (not plain, "a profile with weights, scores, votes, groups or a transform"),
+            (noise != "none" and not profile.ranges, "noise on counts, which nothing bounds"),
+            (noise == "banded", "a profile with correlated noise"),
         )
 
     def check_round(self, round: Round, federation: str) -> None:

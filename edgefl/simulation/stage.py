@@ -134,8 +134,9 @@ def _masked(settings: Settings, manifest: Manifest, keyring: Keyring) -> MaskedT
     most = masked_fit.most_of(settings)
     assert most is not None  # masked_fit.check has seen to that
     return MaskedTerms(
-        settings.privacy, manifest, most=most, fleet=masked_fit.fleet_of(settings), rounds=settings.rounds.rounds or 0,
-        helpers=keyring.parties, certificates=keyring.certificates, ledger=Ledger(keyring.root, settings.privacy.delta),
+        settings.privacy, manifest, most=most, fleet=masked_fit.fleet_of(settings), features=settings.features,
+        rounds=settings.rounds.rounds or 0, helpers=keyring.parties, certificates=keyring.certificates,
+        ledger=Ledger(keyring.root, settings.privacy.delta),
     )  # fmt: skip
 
 

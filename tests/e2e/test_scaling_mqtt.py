@@ -11,6 +11,8 @@ from brokers import eventually
 from daemons import Running
 from edgefl_agent.ledger import Reader
 from edgefl_broker import replay
+from edgefl_broker.helper.config import HelperConfig
+from edgefl_broker.helper.daemon import HelperDaemon
 from enrolled import unpack
 from keyed_fleet import KeyedFleet
 
@@ -20,6 +22,7 @@ from edgefl.core import columns
 from edgefl.core.columns import Scaling
 from edgefl.core.trainer import Trainer
 from edgefl.hosting.config import AggregatorConfig
+from edgefl.keys import enrolment
 from edgefl.settings import files
 
 NAMES = ("dev-a", "dev-b", "dev-c", "dev-d")  # the owner of the last one lets no statistics leave
@@ -138,3 +141,42 @@ def test_an_operator_asks_a_running_aggregator(tmp_path: Path, capsys) -> None:
         eventually(lambda: any(record.profile and record.state == "evaluated" for record in fleet.records()))
         version = aggregator.host.machine.version
         eventually(lambda: aggregator.host.machine.version > version)
+
+
+def test_a_masked_profile_with_keys_and_a_helper(tmp_path: Path, capsys, monkeypatch) -> None:
+    """The table is that of all devices together, to the digit; the ledger of each has one masked profile."""
+    monkeypatch.setenv("EDGEFL_TRUST_CLOCK", "1")
+    with KeyedFleet(tmp_path) as fleet:
+        for name, (x, y) in tables().items():
+            np.savez(fleet.folder / f"{name}.npz", x=x, y=y)
+        enrol(fleet, NAMES, "--standardize")
+        home = fleet.folder / "helper-north"
+        home.mkdir()
+        unpack(*enrolment.add(fleet.keys, ["north"], role="helper"), home)
+        fleet.reload()
+        usual = [f"state_dir={home / 'state'}", "mqtt.reconnect_cap_s=0.3", "least.devices=3"]
+        fleet._keep(Running(HelperDaemon(files.load(home / "helper.toml", HelperConfig, usual))))
+        aggregator = start(
+            fleet,
+            **{
+                "privacy.masked": "true", "privacy.helpers": "north", "privacy.least": 3, "rounds.expect": 4,
+                "rounds.min_reports": 4, "privacy.share": 1.0,
+            },
+        )  # fmt: skip
+        for name in NAMES:
+            fleet.agent(name, "policy.masked=true", "policy.least_devices=3")
+        eventually(lambda: aggregator.host.machine.version >= 2, 90.0)
+        profile = next(record for record in fleet.records() if record.profile)
+        assert (profile.state, profile.version, profile.devices) == ("committed", 1, list(NAMES))
+        assert profile.num_examples == 360 and profile.helped == {"north": 1}
+        assert main(["profile", "--state-dir", str(fleet.folder / "state"), "--last"]) == 0
+        assert "4 devices with 360 examples; version 1 of the model is scaled by this" in capsys.readouterr().out
+        assert main(["profile", "--state-dir", str(fleet.folder / "state"), "--last", "--json"]) == 0
+        told = json.loads(capsys.readouterr().out)
+        seen = np.concatenate([tables()[name][0] for name in NAMES]).astype(np.float64)
+        assert told["masked"] and [column["count"] for column in told["columns"]] == [360] * 4
+        assert np.allclose([column["mean"] for column in told["columns"]], seen.mean(0), rtol=1e-9)
+        assert np.allclose([column["deviation"] for column in told["columns"]], seen.std(0), rtol=1e-6)
+    entries = [line.entry for line in Reader(fleet.home("dev-a") / "state").lines()]
+    assert [entry.mode for entry in entries[:2]] == ["masked profile", "masked"]
+    assert all(entry.num_examples == 0 for entry in entries)

@@ -84,3 +84,24 @@ def test_i29_a_masked_profile_is_as_good_over_the_real_messages(partition):
     assert np.allclose(history.params[scaling.mean], POOLED[0], rtol=1e-6)
     assert np.allclose(history.params[scaling.scale], 1 / POOLED[1], rtol=1e-5)
     assert history.final.accuracy > 0.8
+
+
+@pytest.mark.parametrize("noise", ["independent", "banded"])
+def test_a_profile_with_noise_scales_by_ranges_over_the_real_messages(noise):
+    """Little noise, so that ten devices are enough to see that the scaling is right; what it costs is told."""
+    pytest.importorskip("dp_accounting")
+    ranges = ", ".join(f"{mean - 5 * std}:{mean + 5 * std}" for mean, std in zip(*POOLED, strict=True))
+    private = {
+        "privacy.masked": True, "privacy.share": 1.0, "privacy.bits": 28, "privacy.noise": noise,
+        "privacy.sigma": 0.003, "features.ranges": ranges, "fraction": 0.5,
+    }  # fmt: skip
+    private |= {"privacy.separation": 2, "privacy.band": 2} if noise == "banded" else {}
+    history = run(X, "iid", rounds=ROUNDS + 3, standardize="federated", **private)
+    first, *others = history.rounds
+    assert (first.profile, first.state, first.version, len(first.devices)) == (True, "committed", 1, 10)
+    assert 0 < first.epsilon < others[-1].epsilon and not any(record.profile for record in others)
+    scaling = Scaling.of(MODEL.plan)
+    assert scaling is not None
+    assert np.allclose(history.params[scaling.mean], POOLED[0], atol=0.1 * POOLED[1])
+    assert np.allclose(history.params[scaling.scale] * POOLED[1], 1, atol=0.1)
+    assert history.final.accuracy > 0.75

@@ -56,7 +56,8 @@ def make_profiled(
     params=MODEL.params, start=None, **config,
 ) -> RoundCoordinator:  # fmt: skip
     keys = SignerRead(SIGNER, certificate(), 1), roster()
-    start = {"keys": keys, "masked": maker or profile_maker(privacy), "features": features, **(start or {})}
+    maker = maker or profile_maker(privacy, features=features)
+    start = {"keys": keys, "masked": maker, "features": features, **(start or {})}
     return make_coordinator(manifest=MANIFEST, params=params, start=start, **{"min_reports": privacy.least} | config)
 
 

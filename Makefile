@@ -69,7 +69,7 @@ dist: $(VENV)/dev.stamp
 wheels: $(VENV)/wheels.stamp  ## in dist, with the manylinux tag that is true
 	$(PY) package/wheels.py
 
-# Debian packages with their own libraries, for Debian 12 and 13, amd64 and arm64; lintian looks at them.
+# Debian packages of agent, aggregator and helper with their own libraries, for Debian 12 and 13, amd64 and arm64; lintian looks at them.
 # apt-get install dpkg-dev debhelper lintian gcc-aarch64-linux-gnu libc6-dev-arm64-cross
 deb: wheels  ## in dist
 	$(PY) package/debs.py
@@ -297,7 +297,7 @@ hostile: $(VENV)/dev.stamp guard
 
 # EIO, ENOSPC and SIGKILL at each system call of saving, one after the other
 soak-strace: $(VENV)/dev.stamp
-	EDGEFL_STRACE=all EDGEFL_REQUIRE_STRACE=1 $(PY) -m pytest -s tests/daemons/test_strace.py
+	EDGEFL_STRACE=all EDGEFL_REQUIRE_STRACE=1 $(PY) -m pytest -s tests/daemons/test_strace.py tests/daemons/test_strace_helper.py
 
 # Rounds on links of 9.6 to 256 kbit/s, in about ten minutes. As root, each device gets a network namespace
 slow-links: $(VENV)/dev.stamp

@@ -1,6 +1,6 @@
-"""Aggregator and agent in children of one process that has imported all, to be run many times under strace.
+"""Aggregator, agent and helper in children of one process that has imported all, to be run many times under strace.
 
-    stdin    "aggregator FOLDER" or "agent FOLDER"
+    stdin    "aggregator FOLDER", "agent FOLDER" or "helper FOLDER"
     stdout   the child's process id; then, once it has been sent SIGCONT and has ended, its wait status
 
 A child works through three rounds with a stand-in for its MQTT link, and notes in FOLDER/told, by a memory map and so
@@ -9,6 +9,7 @@ without a system call, what it has told the network.
 
 from __future__ import annotations
 
+import logging
 import mmap
 import os
 import signal
@@ -18,20 +19,23 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
+from crash_helper import SETS, AskedHelper
 from edgefl_agent.agent import Agent
 from edgefl_agent.config import AgentConfig
 from edgefl_broker.aggregator import Aggregator
 from edgefl_broker.progress import Silent
 from machines import PARAMS, P, make_manifest, make_round, make_update, model_parts, receipt, received
+from stand_in import Link, turn
 
 from edgefl.device.events import Trained, TrainJob
 from edgefl.hosting import daemon, link_host
 from edgefl.hosting.config import AggregatorConfig
-from edgefl.hosting.link_host import LinkHost
 from edgefl.hosting.log_lines import log_to_stderr
 from edgefl.machine import Connected, Received
+from edgefl.privacy import accountant
 from edgefl.protocol.envelope import Kind
 from edgefl.protocol.inbox import Receipt
 from edgefl.protocol.messages import RETAINED_LIMIT, decode
@@ -45,7 +49,7 @@ ROUNDS = 3
 LONGEST_S = 20
 MANIFEST = make_manifest(error_feedback=True)
 TOLD = struct.Struct("<III")  # aggregator: round, version, round of a late update that has its receipt;
-# agent: round reported, round heard of, attempt counted
+# agent: round reported, round heard of, attempt counted; helper: round answered, CRC of the answer, second sets opened
 
 
 class Told:
@@ -64,39 +68,6 @@ class Told:
 
 def read_told(folder: Path) -> tuple[int, int, int]:
     return TOLD.unpack((folder / "told").read_bytes())
-
-
-class Link:
-    """Stands for the MQTT link: `publish` calls `tell`, subscriptions are kept in `wanted`."""
-
-    def __init__(self, tell: Callable[[str, bytes], None]) -> None:
-        self._tell = tell
-        self.wanted: list[str] = []
-        self._token = 0
-
-    def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> int:
-        self._tell(topic, payload)
-        self._token += 1
-        return self._token
-
-    def subscribe(self, topics: list[str], qos: int) -> None:
-        self.wanted += topics
-
-    def unsubscribe(self, topics: list[str]) -> None:
-        pass
-
-    def calm(self, seconds: float) -> None:
-        pass
-
-
-def turn(host: LinkHost) -> Callable[[object], None]:
-    """One turn of a daemon's loop: an event, and its answers."""
-
-    def do(event: object) -> None:
-        host.feed(event)
-        host._answer()
-
-    return do
 
 
 def run_aggregator(folder: Path) -> None:
@@ -185,7 +156,24 @@ def params_of(round: int) -> np.ndarray:
     return PARAMS + np.float32(round)
 
 
-RUNS: dict[str, Callable[[Path], None]] = {"aggregator": run_aggregator, "agent": run_agent}
+def run_helper(folder: Path) -> None:
+    """Three rounds in which the helper is asked for a set, and then for another one."""
+    told = Told(folder)
+    logging.getLogger("edgefl.helper").setLevel("ERROR")  # no line of its log is a write that may fail
+    helper = AskedHelper(folder)
+    for number in range(1, ROUNDS + 1):
+        for which in range(len(SETS)):
+            raw = helper.ask(number, which)
+            if helper.read(raw, number).reason:
+                continue
+            if which:
+                told[2] = number
+            told[1] = crc32(raw)
+            told[0] = number
+    helper.close()
+
+
+RUNS: dict[str, Callable[[Path], None]] = {"aggregator": run_aggregator, "agent": run_agent, "helper": run_helper}
 
 
 def child(what: str, folder: Path) -> Any:
@@ -207,6 +195,7 @@ def child(what: str, folder: Path) -> Any:
 def main() -> None:
     link_host.WINDOW = 10**9  # the stand-in answers nothing
     log_to_stderr("warning")
+    accountant.load()  # two seconds, once
     for line in sys.stdin:
         what, _, folder = line.strip().partition(" ")
         pid = os.fork()

@@ -1,4 +1,4 @@
-"""Debian packages of the agent and the aggregator, for amd64 and arm64, made on either: `make deb`.
+"""Debian packages of the agent, the aggregator and the helper, for amd64 and arm64, made on either: `make deb`.
 
 Each package holds a venv of its own below /usr/lib: Debian's NumPy and paho-mqtt are older than what EdgeFL needs. A
 venv belongs to one Python, so there is one package for Debian 12 and one for 13, as their version says. debhelper packs
@@ -56,7 +56,11 @@ AGGREGATOR = Package(
     {"edgefl-aggregator": "edgefl_broker.__main__", "edgefl": "edgefl.cli.main"},
     "edgefl-aggregator", "/etc/edgefl-aggregator", "/var/lib/edgefl-aggregator", "aggregator.toml",
 )  # fmt: skip
-PACKAGES = (AGENT, AGGREGATOR)
+HELPER = Package(
+    "edgefl-helper", "broker/edgefl-helper.service", "keys,privacy", {"edgefl-helper": "edgefl_broker.helper.__main__"},
+    "edgefl-helper", "/etc/edgefl-helper", "/var/lib/edgefl-helper", "helper.toml",
+)  # fmt: skip
+PACKAGES = (AGENT, AGGREGATOR, HELPER)
 
 
 def main() -> None:
@@ -78,7 +82,7 @@ def main() -> None:
 
 
 def build(release: str, machine: str) -> list[Path]:
-    """Both packages for one release and machine."""
+    """All packages for one release and machine."""
     python = next(python for python, suite in wheels.PYTHONS.items() if suite == release)
     work = BUILD / f"{release}-{machine}" / "edgefl"
     shutil.rmtree(work.parent, ignore_errors=True)
@@ -169,7 +173,7 @@ def flags() -> str:
 
 
 def write_debian(debian: Path, version: str, release: str, python: str) -> None:
-    """What debhelper reads of both packages."""
+    """What debhelper reads of all packages."""
     minor = int(python.partition(".")[2])
     depends = f"python3 (>= {python}~), python3 (<< 3.{minor + 1}~)"
     control = (debian / "control.in").read_text().replace("@MAINTAINER@", MAINTAINER).replace("@PYTHON@", depends)

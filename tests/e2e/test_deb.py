@@ -18,7 +18,7 @@ CONTAINERFILE = ROOT / "package/Containerfile"
 
 @pytest.fixture
 def debian(tmp_path):
-    """The folder that debhelper reads, of both packages."""
+    """The folder that debhelper reads, of all packages."""
     debs.shutil.copytree(debs.DEBIAN, tmp_path / "debian")
     debs.write_debian(tmp_path / "debian", "1.2.3-1+deb12", "bookworm", "3.11")
     for package in debs.PACKAGES:

@@ -1,6 +1,6 @@
 """What a newcomer does, done in clean Debian trees: the pages' own commands, one after the other.
 
-    make clean-package      both packages: install, start, upgrade, remove, purge; nothing is left
+    make clean-package      all packages: install, start, upgrade, remove, purge; nothing is left
     make clean-pi           docs/raspberry-pi.md in arm64, emulated
     make clean-start        docs/quickstart.md, from the package to a trained model
     make clean-clone        from `git clone` to a finished demo
@@ -102,25 +102,25 @@ class CleanTree:
 
 def debs(arch: str) -> list[Path]:
     found = sorted((ROOT / "dist").glob(f"*+deb12_{arch}.deb"))
-    if len(found) < 2:
+    if len(found) < 3:
         sys.exit(f"no packages for {arch} in dist: make deb")
     return found
 
 
 def check_package(arch: str) -> None:
-    """Both packages come and go, and leave nothing."""
+    """All packages come and go, and leave nothing."""
     tree = CleanTree(f"package-{arch}", arch, packages=["libstdc++6"], network=False)
     before = tree.files()
     accounts = (tree.path / "etc/passwd").read_text()
-    agent, aggregator = debs(arch)
-    tree.take(agent, aggregator, newer(agent))
+    agent, aggregator, helper = debs(arch)
+    tree.take(agent, aggregator, helper, newer(agent))
     tree.sh(INSTALL)
     tree.sh(START)
     tree.sh(UPGRADE)
     tree.sh(REMOVE)
     left = sorted(name for name in tree.files() - before if not re.match(r"(etc|var/lib)/edgefl", name))
     assert not left, f"left after remove: {left[:20]}"
-    tree.sh("apt-get purge --yes edgefl-agent edgefl-aggregator")
+    tree.sh("apt-get purge --yes edgefl-agent edgefl-aggregator edgefl-helper")
     left = sorted(tree.files() - before)
     assert not left, f"left after purge: {left[:20]}"
     assert (tree.path / "etc/passwd").read_text() == accounts, "a user is left"
@@ -140,16 +140,20 @@ def newer(deb: Path) -> Path:
 
 
 INSTALL = """
-apt-get install --yes --no-install-recommends ./edgefl-agent_*.deb ./edgefl-aggregator_*.deb
+apt-get install --yes --no-install-recommends ./edgefl-agent_*.deb ./edgefl-aggregator_*.deb ./edgefl-helper_*.deb
 stat --format='%A %U:%G %n' /etc/edgefl* /etc/edgefl*/* /var/lib/edgefl*
 test "$(stat --format=%a:%G /etc/edgefl/agent.toml)" = 640:edgefl
 test "$(stat --format=%a:%G /etc/edgefl-aggregator/aggregator.toml)" = 640:edgefl-aggregator
+test "$(stat --format=%a:%G /etc/edgefl-helper/helper.toml)" = 640:edgefl-helper
+if runuser -u edgefl-aggregator -- cat /etc/edgefl-helper/helper.toml; then exit 1; fi
 if runuser -u edgefl -- cat /etc/edgefl-aggregator/aggregator.toml; then exit 1; fi
 if runuser -u edgefl-aggregator -- cat /etc/edgefl/agent.toml; then exit 1; fi
 edgefl-agent --version
 edgefl --version
+edgefl-helper --version
+/usr/lib/edgefl-helper/bin/python3 -c 'import dp_accounting, nacl, edgefl_broker.helper.daemon'
 /usr/lib/edgefl-aggregator/bin/python3 -c 'import numpy, onnxruntime; print(numpy.__version__, numpy.__file__)'
-systemd-analyze verify --man=no /lib/systemd/system/edgefl-agent.service /lib/systemd/system/edgefl-aggregator.service
+systemd-analyze verify --man=no /lib/systemd/system/edgefl-{agent,aggregator,helper}.service
 """
 START = """
 printf 'x,y\\n1,0\\n2,1\\n3,1\\n' > /srv/rows.csv
@@ -176,7 +180,7 @@ test -e /var/lib/edgefl/agent.db
 edgefl-agent --version
 """
 REMOVE = """
-apt-get remove --yes edgefl-agent edgefl-aggregator
+apt-get remove --yes edgefl-agent edgefl-aggregator edgefl-helper
 test -e /etc/edgefl/agent.toml
 if test -e /usr/bin/edgefl-agent; then exit 1; fi
 """
@@ -266,7 +270,7 @@ def check_clone() -> None:
 def check_pi() -> None:
     """docs/raspberry-pi.md as it stands, in arm64, against a broker and an aggregator in the same tree."""
     tree = CleanTree("pi", "arm64", packages=["libstdc++6"], network=True)
-    agent, aggregator = debs("arm64")
+    agent, aggregator, _ = debs("arm64")
     tree.take(agent, aggregator, newest_wheel("3.11", "aarch64"))
     tree.fetch("mosquitto")
     write_table(tree.path / "root/machines.csv")
@@ -302,7 +306,7 @@ sleep 30
 def check_container() -> None:
     """The steps of package/Containerfile, one by one, in a tree for its base image: no container engine is needed for
     that, and none is tested by it."""
-    for target in ("agent", "aggregator"):
+    for target in ("agent", "aggregator", "helper"):
         tree = CleanTree(f"container-{target}", "amd64", packages=[], network=True)
         environment, user, entry = "", "root", []
         for verb, words in steps(ROOT / "package/Containerfile", target):

@@ -1,7 +1,8 @@
 """Accuracy against epsilon: McMahan's 2NN and CNN, and a smaller net, on MNIST in masked rounds with noise.
 
     python benchmarks/epsilon.py [--data SPEC] [--models 2nn cnn small] [--parts NAME ...] [--devices N ...]
-                                 [--epsilons X ...] [--seeds N ...] [--runs FOLDER] [--figure PNG] [--json FILE]
+                                 [--epsilons X ...] [--seeds N ...] [--runs FOLDER] [--kept] [--figure PNG]
+                                 [--json FILE]
 
 A hundred simulated devices of 600 examples, IID, one epoch in batches of 10 at a rate of 0.1. In a round ten of them
 (of the CNN five) train, in turn, and stand for all that take part: 100, 1,000 or 10,000, by whose number the noise in
@@ -21,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import sys
 from collections.abc import Iterator
@@ -35,6 +37,7 @@ import epsilon_plot
 import numpy as np
 
 from edgefl import data
+from edgefl.core.trainer import Diverged
 from edgefl.onnx import zoo
 from edgefl.onnx.load import load
 from edgefl.simulation.private_rounds import Local, PrivateRounds
@@ -98,10 +101,12 @@ class Case:
     noise: str
     clip: float | None = None
 
-    @property
-    def file(self) -> str:
-        rounds = NETS[self.model].rounds
-        return f"{self.model}-{self.part}-{self.devices}-{self.epsilon:g}-{self.noise}-{rounds}-{self._clip:g}"
+    def path(self, folder: Path, seed: int) -> Path:
+        rounds, clip = NETS[self.model].rounds, self._clip
+        return (
+            folder
+            / f"{self.model}-{self.part}-{self.devices}-{self.epsilon:g}-{self.noise}-{rounds}-{clip:g}-{seed}.json"
+        )
 
     @property
     def _clip(self) -> float:
@@ -134,45 +139,52 @@ class Bench:
         self.plan = load(zoo.from_spec(NETS[model].spec, 0)).plan
         self.model, self.data = model, data.fit_plan(data.load(spec), self.plan)
 
-    def row(self, case: Case, seeds: int, folder: Path) -> dict[str, Any]:
+    def row(self, case: Case, seeds: list[int], folder: Path) -> dict[str, Any]:
         """The case's line: means over the seeds of the accuracy after the last round."""
         proposal = propose(case.goal(self.plan.num_params))
-        found = [self._kept(case, proposal, seed, folder) for seed in range(seeds)]
+        kept = [self._kept(case, proposal, seed, folder) for seed in seeds]
+        found = [math.nan if each is None else each for each in kept]
         goal, terms = proposal.goal, proposal.terms
         return {
             "model": case.model, "part": case.part, "devices": case.devices, "epsilon": case.epsilon,
             "noise": f"band {terms.noise.band}" if terms.noise.band else case.noise, "rounds": goal.rounds,
             "clip": goal.clip, "multiplier": proposal.multiplier, "in_round": proposal.in_round,
-            "in_model": proposal.in_model, "bits": terms.bits, "update_bytes": terms.packed_bytes, "seeds": seeds,
+            "in_model": proposal.in_model, "bits": terms.bits, "update_bytes": terms.packed_bytes, "seeds": len(seeds),
             "accuracy": 100 * float(np.mean(found)), "worst": 100 * min(found), "best": 100 * max(found),
         }  # fmt: skip
 
-    def _kept(self, case: Case, proposal: Proposal, seed: int, folder: Path) -> float:
-        path = folder / f"{case.file}-{seed}.json"
+    def _kept(self, case: Case, proposal: Proposal, seed: int, folder: Path) -> float | None:
+        path = case.path(folder, seed)
         if not path.exists():
             accuracy = self._run(case, proposal, seed)
             folder.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps({"accuracy": accuracy}))
-        return float(json.loads(path.read_text())["accuracy"])
+        kept: float | None = json.loads(path.read_text())["accuracy"]
+        return kept
 
-    def _run(self, case: Case, proposal: Proposal, seed: int) -> float:
+    def _run(self, case: Case, proposal: Proposal, seed: int) -> float | None:
+        """The accuracy after the last round; None where a device's training diverged."""
         params = load(zoo.from_spec(NETS[self.model].spec, seed)).params
         dataset, parts = spread(self.data, "iid", DEVICES, seed)
         rounds = PrivateRounds(
             self.plan, params, dataset, parts, proposal, local=Local(), seed=seed, noisy=case.noise != "none",
             trained=PARTS[case.part].trained or NETS[self.model].trained,
         )  # fmt: skip
-        return list(rounds.run(every=proposal.goal.rounds))[-1]
+        try:
+            return list(rounds.run(every=proposal.goal.rounds))[-1]
+        except Diverged:
+            return None
 
 
 def told(row: dict[str, Any]) -> str:
     """The row as a line of a table."""
     noise = " | ".join(f"{row[key]:.3g}" if row["epsilon"] else "" for key in ("multiplier", "in_round", "in_model"))
     spread = f" ({row['worst']:.1f} to {row['best']:.1f})" if row["seeds"] > 1 else ""
+    accuracy = "diverges" if math.isnan(row["accuracy"]) else f"{row['accuracy']:.1f}{spread}"
     return (
         f"| {row['model']} | {row['part']} | {row['devices']:,} | {row['rounds']} | {row['clip']:g} | "
         f"{row['epsilon']:g} | {row['noise']} | {noise} | {row['bits']} | {row['update_bytes'] / 1e6:.3g} MB | "
-        f"{row['accuracy']:.1f}{spread} |"
+        f"{accuracy} |"
     )
 
 
@@ -186,6 +198,7 @@ def main() -> int:
     parser.add_argument("--clip", type=float, metavar="X", help="instead of the clips chosen here")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1], metavar="N", help="one number, or one a model")
     parser.add_argument("--runs", type=Path, default=Path("build/epsilon"), metavar="FOLDER")
+    parser.add_argument("--kept", action="store_true", help="run nothing: tell what FOLDER has")
     parser.add_argument("--figure", type=Path, metavar="PNG")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows here, too")
     options = parser.parse_args()
@@ -196,8 +209,11 @@ def main() -> int:
     print(HEAD)
     benches, rows = {model: Bench(model, options.data) for model in options.models}, []
     for case in cases(options):
-        seeds = options.seeds[min(options.models.index(case.model), len(options.seeds) - 1)]
-        rows.append(benches[case.model].row(case, seeds, options.runs))
+        seeds = range(options.seeds[min(options.models.index(case.model), len(options.seeds) - 1)])
+        chosen = [seed for seed in seeds if not options.kept or case.path(options.runs, seed).exists()]
+        if not chosen:
+            continue
+        rows.append(benches[case.model].row(case, chosen, options.runs))
         print(told(rows[-1]), flush=True)
     if options.figure:
         epsilon_plot.draw(rows, options.figure)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ EPSILONS = (1.0, 2.0, 4.0, 8.0, 0.0)  # from left to right; 0: no noise
 NAMES = ("1", "2", "4", "8", "no noise")
 MODELS = {"2nn": "2NN, 199,210 params", "cnn": "CNN, 1,663,370 params", "small": "784-32-10, 25,450 params"}
 SHARES = {"all": "all", "quarter": "1/4", "sixteenth": "1/16"}
+CHANCE = 10.0  # percent, where a model stands whose training diverged
 Rows = list[dict[str, Any]]
 Lines = list[tuple[str, dict[str, Any], Rows]]  # label, how it is drawn, rows from the smallest epsilon
 
@@ -21,14 +23,17 @@ def draw(rows: Rows, path: Path) -> None:
     def of(**wanted: Any) -> Rows:
         return [row for row in rows if all(row[key] == value for key, value in wanted.items())]
 
-    panels = {f"{MODELS[model]}: fleets and noise": _fleets(of(model=model)) for model in ("2nn", "cnn")}
+    panels = {f"{MODELS[model]}{_told(of(model=model))}": _fleets(of(model=model)) for model in ("2nn", "cnn")}
     panels["2NN: share of the coordinates, 100 devices"] = _shares(of(model="2nn", devices=100))
     panels["models, 100 devices, all in each round"] = _models(of(devices=100, part="all"))
     panels = {title: lines for title, lines in panels.items() if len(lines) > 1}
     down = -(-len(panels) // 2)
     figure = Figure(figsize=(10.4, 3.8 * down), layout="constrained")
     FigureCanvasAgg(figure)
-    for at, (axes, title) in enumerate(zip(figure.subplots(down, 2, squeeze=False).flat, panels, strict=False)):
+    grid = list(figure.subplots(down, 2, squeeze=False).flat)
+    for axes in grid[len(panels) :]:
+        axes.set_axis_off()
+    for at, (axes, title) in enumerate(zip(grid, panels, strict=False)):
         for label, style, line in panels[title]:
             _line(axes, label, style, line)
         axes.set_title(title, fontsize=10, loc="left")
@@ -39,6 +44,12 @@ def draw(rows: Rows, path: Path) -> None:
             axes.set_xlabel("epsilon of all rounds, delta 1e-5 (to the left: more private)")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=130)
+
+
+def _told(rows: Rows) -> str:
+    """How long the rows ran, and how often."""
+    seeds = max((row["seeds"] for row in rows), default=0)
+    return f": {rows[0]['rounds']} rounds, {f'{seeds} seeds' if seeds > 1 else 'one seed'}" if rows else ""
 
 
 def _fleets(rows: Rows) -> Lines:
@@ -83,6 +94,9 @@ def _add(found: Lines, label: str, style: dict[str, Any], rows: Rows) -> None:
 def _line(axes: Any, label: str, style: dict[str, Any], rows: Rows) -> None:
     at = [EPSILONS.index(row["epsilon"]) for row in rows]
     axes.plot(at, [row["accuracy"] for row in rows], linewidth=1.4, markersize=4, label=label, **style)
+    for x in (x for x, row in zip(at, rows, strict=True) if math.isnan(row["accuracy"])):
+        axes.plot(x, CHANCE, marker="x", color=style["color"])
+        axes.annotate("diverges", (x, CHANCE), textcoords="offset points", xytext=(8, -3), fontsize=8)
     worst, best = ([row[key] for row in rows] for key in ("worst", "best"))
     axes.fill_between(at, worst, best, color=style["color"], alpha=0.15, lw=0)
     axes.set_xticks(range(len(NAMES)), NAMES)

@@ -190,7 +190,7 @@ class _Masked:
 
     def __init__(self, setting: dict[str, Any], params: int) -> None:
         self.rng = np.random.default_rng(0)
-        party = Party("north", 1, to_text(bytes(32)), to_text(bytes(32)))
+        party = Party("north", 1, to_text(bytes(32)), to_text(b"1" * 32))
         nowhere = ("plant", "0" * 16, 0, 0, "0" * 64, "0" * 16)
         self.terms = Terms(
             *nowhere, seed=0, least=2, helpers=(party,), **propose(params, CLIP, MOST, **setting)

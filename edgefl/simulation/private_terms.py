@@ -16,10 +16,10 @@ from ..protocol.terms import Noise, Party, Terms
 
 ROUNDING = 0.02  # that coarse numbers, whose norms are longer, may add to the noise
 LEAST = 5  # devices in a sum, where there are as many
-_KEY = base64.b64encode(bytes(32)).decode()
+_KEYS = [base64.b64encode(bytes([key]) * 32).decode() for key in (0, 1)]
 _NOWHERE: dict[str, Any] = {
     "federation": "proposal", "run": "0" * 16, "round": 0, "version": 0, "model_sha256": "0" * 64, "manifest": "0" * 16,
-    "seed": 0, "helpers": (Party("helper", 0, _KEY, _KEY),),
+    "seed": 0, "helpers": (Party("helper", 0, *_KEYS),),
 }  # fmt: skip
 
 

@@ -204,6 +204,7 @@ class Rounds(Watching, Profiling, Summing):
         record = msgspec.structs.replace(
             record, closed_at=round(self.clock.at(now) or 0), budgets=self.presence.budgets(),
             refused=self.admission.refused.take(), barred=self.admission.barred,
+            signer_epoch=self._answered.signer_epoch,
         )  # fmt: skip
         if params is not None:
             self.signing.advance(params, record.version)

@@ -102,10 +102,10 @@ class Summing(Leads):
         """A helper does not open the set: the round is over, or (None) it is asked for a smaller one."""
         named = error.unopened
         barred = self._bar_unopened(error.helper, named, unmasking.saved.entries, now) if named else []
-        left = self._without(barred, now)
+        tells_more = unmasking.epsilon > unmasking.terms.epsilon  # so it opens no set under these terms
+        left = None if tells_more else self._without(barred, now)
         if left is None:
             return self._not_opened(str(error), now)
-        self._hear(unmasking.epsilon)
         self._begin_unmasking(*left, now, unmasking.began_at)
         return None
 

@@ -66,13 +66,17 @@ def check_round(terms: Terms, ask: Ask, state: State, keys: Keys) -> None:
         raise Refusal("epsilon", f"{terms.epsilon:g} in round {terms.round}; {state.epsilon:g} was spent")
 
 
-def check_terms(terms: Terms, keys: Keys, least: Least) -> None:
-    """Refusal unless these are our keys, and terms that our owner allows."""
+def check_keys(terms: Terms, keys: Keys) -> None:
+    """Refusal unless the terms name our keys."""
     party = terms.party(keys.name)
     ours = Party(keys.name, keys.epoch, to_text(keys.box_public), to_text(keys.signing.public))
     if party != ours:
         epoch = "none of ours" if party is None else f"of epoch {party.epoch}"
         raise Refusal("helper", f"their keys are {epoch}; ours are of epoch {keys.epoch}")
+
+
+def check_terms(terms: Terms, least: Least) -> None:
+    """Refusal unless our owner allows these terms."""
     for fault in least.faults(terms):
         raise Refusal("weak", fault)
     if terms.noise.kind == "banded" and terms.groups > 1:

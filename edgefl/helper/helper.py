@@ -127,7 +127,8 @@ class Helper:
     def _learn(self, certificate: SignerCertificate, terms: Terms) -> list[Action]:
         """A newer certificate of the aggregator's has been seen; the first run of its epoch is its only one."""
         state = self.state
-        if certificate.epoch > state.signer_epoch or not state.run:
+        has_room = terms.run == state.run or not state.is_full  # else the epoch begins once there is room for its run
+        if has_room and (certificate.epoch > state.signer_epoch or not state.run):
             state = replace(state.in_run(terms.run), signer_epoch=certificate.epoch)
         self.state, before = replace(state, serial=certificate.serial), self.state
         return [SaveState(self.state)] if self.state != before else []
@@ -143,6 +144,7 @@ class Helper:
                 raise Refusal("second", f"round {terms.round} was opened for another set or other terms")
             self._sought = whole, terms.digest, set_digest
             return [Find(terms.round)]
+        asked.check_keys(terms, self.keys)  # first: what was seen of us under other keys says nothing of these
         try:
             asked.check_round(terms, ask, self.state, self.keys)
         except Refusal as refusal:
@@ -150,7 +152,7 @@ class Helper:
                 self.state = replace(self.state, restored=True)
                 return [SaveState(self.state), *self._refuse(whole, ask, refusal.refused)]
             raise
-        asked.check_terms(terms, self.keys, self.least)
+        asked.check_terms(terms, self.least)
         job = asked.job_of(terms, ask, self.roster, self.keys, self.least, ledger=self.state.ledger)
         self._job = job, whole
         count = len(ask.entries)

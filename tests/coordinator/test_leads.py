@@ -37,11 +37,11 @@ FIVE = DEVICES[:5]
 NOISY = msgspec.structs.replace(PRIVACY, noise="independent", sigma=1.0, bits=24, budget=40.0)
 
 
-def says(coordinator, reason: str = "", *, opened: int = 0, epsilon: float = 0.0) -> Received:
+def says(coordinator, reason: str = "", *, opened: int = 0, epsilon: float = 0.0, unopened=()) -> Received:
     """A refusal of the set that is asked for, as the helper signs it."""
     unmasking = coordinator._unmasking
     terms = unmasking.terms
-    answer = Answer(terms.digest, unmasking.set_digest, opened, epsilon, reason=reason)
+    answer = Answer(terms.digest, unmasking.set_digest, opened, epsilon, reason=reason, unopened=unopened)
     place = {"federation": coordinator.announcer.hash, "round": terms.round, "version": terms.version}
     splitter = Splitter(answer.to_bytes("north", helper_keys().signing), 60_000, kind=Kind.ANSWER, codec=0, **place)
     return Received(TOPICS.answer("north", 0), splitter.part(0))
@@ -131,6 +131,18 @@ def test_nor_after_a_restart_but_in_the_next_epoch_of_the_certificate():
     assert round_in(out).round == 401 and not errors(out)
 
 
+def test_rounds_that_are_abandoned_are_no_reason_to_believe_it_again():
+    """A start reads the records of the last hundred rounds alone, and in none of these a sum may have been opened."""
+    coordinator, _ = opened_once()
+    record = commit_of(feed(coordinator, says(coordinator, "few: of 5"), now=4.0)).record
+    assert record.state == "abandoned"
+    again = make_masked(start={"recent": [record], "round": 3, "version": 1, "attempt": 2})
+    out = feed(again, *map(status, FIVE), Connected(), now=5.0)
+    report(again, out, 6.0)
+    out = feed(again, says(again, "old: ", opened=400), now=7.0)
+    assert round_in(out).round == 4 and errors(out)
+
+
 # Epsilon
 
 
@@ -168,6 +180,18 @@ def test_nor_by_what_it_signs_beside_a_sum_that_it_opens():
     out = feed(coordinator, Received(TOPICS.answer("north", 0), splitter.part(0)), now=2.0)
     abandoned(out, "and signs that 39 is spent: it is at fault")
     assert not of(out, Finished) and coordinator.masked.ledger.epsilon < 39 and before.epsilon < 39
+
+
+@pytest.mark.parametrize("times", [2.0, 1 + 2.0**-40])
+def test_a_helper_that_names_a_device_and_more_epsilon_is_not_asked_for_a_smaller_set(times):
+    """The ledger that takes its word over has no room for another ask under these terms: that stopped the process."""
+    coordinator, terms, _ = closed(FIVE, **noisy())
+    told = terms.epsilon * times
+    out = feed(coordinator, says(coordinator, "box: b", epsilon=told, unopened=("b",)), now=2.0)
+    abandoned(out, "refuses to open the sum: box: b")
+    assert [save.ledger.epsilon for save in of(out, SaveLedger)] == [told]
+    after = Terms.read(round_in(out).terms)
+    assert after.round == 2 and after.epsilon > told and list(coordinator.snapshot().barred) == ["b"]
 
 
 def test_what_an_honest_helper_signs_is_never_beyond_our_ledger():

@@ -149,14 +149,13 @@ class CoordinatorState:
         self._out: list[Action] = []  # of the step that is being made
 
     def _asked_before(self, asked: SavedAsk | None) -> Unmasking | None:
-        """What an earlier process has asked the helpers for, if it is of this round and model: it is asked again."""
-        if (
-            self.masked is None
-            or asked is None
-            or (asked.record.round, asked.record.base) != (self.round, self.version)
-        ):
+        """What an earlier process has asked the helpers for, if that is still to come and of this model: it is asked
+        again. Rounds before it that were passed over have no record."""
+        if self.masked is None or asked is None or asked.record.round < self.round:
             return None
-        self.phase = "unmasking"
+        if asked.record.base != self.version:
+            return None
+        self.phase, self.round = "unmasking", asked.record.round
         return self._unmask(asked)
 
     def _unmask(self, saved: SavedAsk) -> Unmasking:

@@ -178,6 +178,25 @@ def test_i38_devices_that_counted_rest_for_the_separation_and_across_a_restart()
     assert (third.round, third.cohort) == (3, list(DEVICES[:3]))
 
 
+def test_i35_a_restart_asks_for_the_set_of_a_round_before_which_others_were_passed_over():
+    """Those have no record: the newest is of round 1, and the set of round 3."""
+    privacy = msgspec.structs.replace(PRIVACY, separation=2)
+    coordinator, _, out = closed(DEVICES[:3], privacy)
+    helper = make_helper()
+    out = feed(coordinator, *answer_of(helper, asked(out)), now=2.0)
+    first, third = commit_of(out), Terms.read(round_in(out).terms)
+    assert third.round == 3
+    for device in DEVICES[:3]:
+        out += feed(coordinator, *masked_parts(third, device), now=3.0)
+    start = {"recent": [first.record], "round": 2, "version": 1, "attempt": 2, "asked": saved_in(out)}
+    again = make_masked(privacy, start=start, params=first.params)
+    out = feed(again, *map(status, DEVICES[:3]), Connected(), now=5.0)
+    assert (again.phase, again.round) == ("unmasking", 3)
+    done = commit_of(feed(again, *answer_of(helper, asked(out)), now=6.0))
+    assert (done.record.round, done.record.state, done.record.devices) == (3, "committed", list(DEVICES[:3]))
+    assert params_to_bytes(done.params) == expected(third, DEVICES[:3], first.params)
+
+
 # Groups
 
 

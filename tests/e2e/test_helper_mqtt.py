@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 import pytest
 from brokers import eventually
+from edgefl_broker.helper.store import HelperStore
 from enrolled import roster, tls, unpack
 from guarded import RawClient
 from helped import spent_of
@@ -180,6 +181,28 @@ def test_i34_a_helper_answers_over_a_broker_and_a_kill_9_changes_no_answer(helpi
     assert "guard: helper-north: denied" not in helping.fleet.broker.log
     assert "guard: aggregator: denied" not in helping.fleet.broker.log
     assert (helping.home / "state" / "helper.db").stat().st_mode & 0o077 == 0
+
+
+def test_i34_correlated_noise_is_the_same_after_a_kill_and_goes_on_in_the_next_round(helping: Helping) -> None:
+    banded = {"kind": "banded", "sigma": 40.0, "band": 2, "separation": 2, "rounds": 8}
+    for number, names in enumerate((NAMES[:3], NAMES[3:], NAMES[:4]), 1):
+        terms = helping.terms(number, noise=banded)
+        ask = helping.ask(terms, names)
+        raw, answer = helping.answer(ask, 40.0)
+        assert answer.reason == "" and answer.epsilon == pytest.approx(terms.epsilon)
+        noise = helping.opened(answer, names, terms)[: terms.coordinates]
+        assert noise.std() > 100.0, "more than the integers of four devices have: the noise is in it"
+        assert helping.end(signal.SIGKILL) == -signal.SIGKILL
+        helping.start()
+        assert helping.answer(ask, 40.0)[0] == raw, "byte for byte"
+        other = helping.ask(terms, NAMES)
+        assert helping.answer(other, 40.0)[1].reason.startswith("second: ")
+    helping.end(signal.SIGTERM)
+    store = HelperStore(helping.home / "state")
+    ledger, memory = store.state.ledger, store.memory()
+    store.close()
+    assert ledger is not None and (ledger.first, ledger.round, ledger.times) == (1, 3, 2)
+    assert ledger.epsilon == pytest.approx(terms.epsilon) and memory is not None
 
 
 def test_i34_killed_at_any_moment_it_opens_one_set(helping: Helping) -> None:

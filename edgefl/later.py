@@ -64,9 +64,23 @@ class Later(ModuleType):
         except AttributeError:
             if attribute in self._classes:  # another thread is importing it, and has not come to this class yet
                 return Nothing
+        return _waited_for(name, attribute)
+
+
+def _waited_for(name: str, attribute: str) -> Any:
+    """What the module has once another thread that is importing it is done; or a module of the package."""
+    loaded = import_module(name)
+    try:
+        return getattr(loaded, attribute)
+    except AttributeError:
+        part = f"{name}.{attribute}"  # urllib.request
+        try:
             if hasattr(loaded, "__path__"):
-                return import_module(f"{name}.{attribute}")  # urllib.request
-            return getattr(import_module(name), attribute)  # which waits for that other thread
+                return import_module(part)
+        except ModuleNotFoundError as error:
+            if error.name != part:
+                raise
+        raise
 
 
 def _calling(module: str, function: str) -> Any:

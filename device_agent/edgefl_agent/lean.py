@@ -46,15 +46,20 @@ class _Unsigned:
 
 
 class _Signing:
-    """A finder that imports inspect as ever, and gives numpy's functions the signatures that they lack."""
+    """A finder that imports inspect as ever, and gives numpy's functions the signatures that they lack.
+
+    It stays in sys.meta_path afterwards: an import that goes through the list, here or in another thread, would pass
+    over the next finder if this one were removed.
+    """
 
     def __init__(self) -> None:
         self._loader: Any = None
+        self._was_asked = False
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        if name != "inspect" or self not in sys.meta_path:
+        if name != "inspect" or self._was_asked:
             return None
-        sys.meta_path.remove(self)
+        self._was_asked = True
         spec = find_spec(name)
         if spec is not None:
             self._loader, spec.loader = spec.loader, self  # type: ignore[assignment]
@@ -66,7 +71,7 @@ class _Signing:
     def exec_module(self, module: Any) -> None:
         module.__loader__ = module.__spec__.loader = self._loader
         self._loader.exec_module(module)
-        for value in vars(numpy).values():
+        for value in list(vars(numpy).values()):  # another thread may import a part of numpy
             lacks = getattr(value, "__signature__", None)
             if isinstance(lacks, _Unsigned):
                 value.__signature__ = module.signature(lacks.function)

@@ -88,6 +88,40 @@ def test_while_another_thread_imports_the_module_a_class_is_none_and_all_else_wa
     assert later.Rare is imported.Rare
 
 
+def test_what_a_package_has_is_waited_for_too_and_is_not_taken_for_a_module_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when two threads call the first function of numpy.linalg, or ask for the first `array.ctypes`."""
+    (tmp_path / "a_package").mkdir()
+    (tmp_path / "a_package/part.py").write_text("")
+    (tmp_path / "a_package/broken.py").write_text("import this_is_missing\n")
+    text = "import threading\ngo = threading.Event()\ngo.wait(20)\nUsual = 1\n"
+    (tmp_path / "a_package/__init__.py").write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    later, found = Later("a_package"), list[object]()
+
+    def use() -> None:
+        try:
+            found.append(later.Usual)
+        except ImportError as error:
+            found.append(error)
+
+    threads = [threading.Thread(target=__import__, args=("a_package",)), threading.Thread(target=use)]
+    threads[0].start()
+    while not hasattr(sys.modules.get("a_package"), "go"):
+        time.sleep(0.001)
+    threads[1].start()
+    time.sleep(0.05)
+    sys.modules["a_package"].go.set()
+    for thread in threads:
+        thread.join()
+    assert found == [1]
+    assert later.part.__name__ == "a_package.part"
+    assert not hasattr(later, "neither")
+    with pytest.raises(ModuleNotFoundError, match="this_is_missing"):
+        _ = later.broken
+
+
 def test_a_module_that_is_missing_is_named(later: Later) -> None:
     with pytest.raises(ModuleNotFoundError, match="No module named 'this_is_later'"):
         _ = later.Usual
@@ -162,6 +196,22 @@ print(np.ndarray.__doc__.startswith("ndarray("), np.linalg.inv is np.linalg._lin
 """
 
 
+FINDER = """
+import sys
+from importlib.machinery import PathFinder
+import edgefl_agent
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "colorsys":
+            import inspect
+            assert inspect.signature
+assert "inspect" not in sys.modules, "it is imported at the start already"
+sys.meta_path.insert(sys.meta_path.index(PathFinder), Finder())
+import colorsys
+print("found")
+"""
+
+
 def run(code: str) -> str:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
@@ -174,6 +224,10 @@ def test_an_agents_numpy_is_loaded_without_what_the_agent_does_not_use_and_works
     plain = run("import numpy as np\n" + OWNERS)
     assert lean.splitlines()[1:] == plain.splitlines()
     assert "True|5.0|[2. 1.]|[2. 1.]|5.0|7.0|" in plain
+
+
+def test_an_import_during_which_inspect_is_imported_passes_over_no_finder() -> None:
+    assert run(FINDER) == "found\n"
 
 
 def test_numpys_docstrings_are_cleaned_as_inspect_does_it() -> None:

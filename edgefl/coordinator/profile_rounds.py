@@ -85,9 +85,16 @@ class ProfileRounds:
         record = msgspec.structs.replace(record, state="committed", version=record.version + 1)
         return record, msgspec.structs.replace(profile, version=record.version), scaled
 
-    def learn(self, record: RoundRecord) -> None:
-        """A record from before this start: a profile that had noise and changed nothing is not paid for again."""
-        self._identity_is_right |= record.profile and record.state == "evaluated" and record.epsilon > 0
+    def learn(self, record: RoundRecord, params: np.ndarray) -> None:
+        """A record from before this start, whose model has these params. A profile that had noise and changed nothing
+        is not paid for again. Its own record may be too old to be here; but no round trains before it."""
+        if record.state == "rollback":
+            self._identity_is_right = False
+        elif record.epsilon > 0 and (record.state == "evaluated" if record.profile else not self._is_scaled(params)):
+            self._identity_is_right = True
+
+    def _is_scaled(self, params: np.ndarray) -> bool:
+        return self._scaling is not None and not self._scaling.is_identity(params)
 
     def unknown(self, profile: Profile) -> str:
         """What the noise of the profile has left untold; "" if nothing."""

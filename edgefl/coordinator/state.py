@@ -183,7 +183,7 @@ class CoordinatorState:
             self.resting.learn(record)
             if self.masked is not None:
                 self.masked.learn(record)
-            self.profiles.learn(record)
+            self.profiles.learn(record, self.params)
             if self.selection is not None:
                 self.selection.learn(record)
             if self.roll is not None:

@@ -31,8 +31,9 @@ def shares_of(
         values += there.sum(0)
         found[:, 1] += np.where(there, u, 0.0).sum(0)
         found[:, 2] += np.where(there, u * u, 0.0).sum(0)
-        key = np.minimum(((u + 1) / 2 * bins).astype(np.int64), bins - 1)
-        np.add.at(found, (np.nonzero(there)[1], MOMENTS + key[there]), 1)
+        if bins:
+            key = np.minimum(((u + 1) / 2 * bins).astype(np.int64), bins - 1)
+            np.add.at(found, (np.nonzero(there)[1], MOMENTS + key[there]), 1)
     found /= np.maximum(values, 1)[:, None]
     found[:, 0] = values > 0
     labels, told = np.zeros(profile.labels), labels_of(plan, y)

@@ -188,6 +188,13 @@ def test_i37_counts_never_have_noise():
         masked.terms(**propose_counts(4, 3, 12), noise=Noise("independent", 5.0), epsilon=1.0, delta=1e-5)
 
 
+def test_shares_without_bins_are_means_alone():
+    x, y = wild(3, 20)
+    full, bare = (shares_of(PLAN, x, y, ProfileTerms(4, 3, bins, RANGES)) for bins in (IN_RANGE, 0))
+    assert len(bare) == 3 + 4 * MOMENTS
+    assert (bare[3:].reshape(4, -1) == full[3:].reshape(4, -1)[:, :MOMENTS]).all()
+
+
 def test_one_range_serves_all_columns():
     one, each = own_terms(ranges=((0.0, 1.0),)), own_terms(ranges=((0.0, 1.0),) * 4)
     x, y = wild(4, 30)

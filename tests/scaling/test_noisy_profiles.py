@@ -115,6 +115,27 @@ def test_what_comes_out_has_the_noise_that_it_names_and_a_scaling_that_is_finite
     assert round_in(feed(again, *map(status, "abcd"), Connected())).mode == "train", "nor after a restart"
 
 
+def test_a_profile_whose_record_is_gone_is_not_paid_for_again():
+    """A start reads the records of the last hundred rounds; a round that trains tells of the profile before it."""
+    coordinator, _, _, out = closed(devices="abcd")
+    helper = make_helper()
+    out = feed(coordinator, *noisy_answer(helper, asked(out)), now=2.0)
+    round = round_in(out)
+    assert round.mode == "train"
+    out = [action for device in "abcd" for action in feed(coordinator, *parts(round, device), now=3.0)]
+    commit = commit_of(feed(coordinator, *noisy_answer(helper, asked(out)), now=4.0))
+    assert commit.record.state == "committed"
+    restart = {"round": 3, "version": 1, "attempt": 2}
+    for records, mode in (
+        ([commit.record], "train"),
+        ([commit.record, msgspec.structs.replace(commit.record, state="rollback", epsilon=0.0)], "profile"),
+    ):
+        again = make_profiled(
+            NOISY, maker=noisy_maker(), features=RANGES, params=commit.params, start={"recent": records, **restart}
+        )
+        assert round_in(feed(again, *map(status, "abcd"), Connected())).mode == mode
+
+
 def test_little_noise_leaves_means_as_far_off_as_the_table_says():
     privacy = msgspec.structs.replace(NOISY, sigma=0.02)
     maker = noisy_maker(privacy)

@@ -19,7 +19,7 @@ from edgefl_broker.helper.__main__ import main as helper
 from edgefl_broker.helper.config import HelperConfig
 
 from edgefl.cli.main import main as edgefl
-from edgefl.hosting import command
+from edgefl.hosting import command, launch
 from edgefl.hosting.config import AggregatorConfig
 from edgefl.settings import files
 from edgefl.simulation.world import World
@@ -42,7 +42,8 @@ def name(path: Path) -> str:
 @pytest.fixture
 def parses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Our programs read their command lines, and do nothing else."""
-    monkeypatch.setattr(command, "run", lambda options, work: 0)
+    for module in (command, launch):
+        monkeypatch.setattr(module, "run", lambda options, work: 0)
     monkeypatch.setattr("edgefl.cli.main.run", lambda options, work: 0)
 
 

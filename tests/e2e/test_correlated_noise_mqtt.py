@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -28,9 +29,9 @@ BANDED = (
 
 
 class Process:
-    """A helper of this fleet, in a process."""
+    """A helper of this fleet, in a process that ends with `stack` at the latest."""
 
-    def __init__(self, fleet: KeyedFleet) -> None:
+    def __init__(self, fleet: KeyedFleet, stack: ExitStack) -> None:
         self._home, self._log = fleet.folder / "helper-north", fleet.folder / "helper.log"
         if not self._home.exists():
             self._home.mkdir()
@@ -44,6 +45,7 @@ class Process:
                 [sys.executable, "-m", "edgefl_broker.helper", "--config", str(self._home / "helper.toml"), *words],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=path,
             )  # fmt: skip
+        stack.callback(self._process.kill)
 
     def end(self, how: signal.Signals) -> int:
         self._process.send_signal(how)
@@ -58,9 +60,9 @@ def test_i34_both_ledgers_agree_with_the_accountant_though_helper_and_aggregator
 ) -> None:
     pytest.importorskip("dp_accounting")
     monkeypatch.setenv("EDGEFL_TRUST_CLOCK", "1")
-    with KeyedFleet(tmp_path) as fleet:
+    with ExitStack() as stack, KeyedFleet(tmp_path) as fleet:
         fleet.enrol(*NAMES)
-        helper = Process(fleet)
+        helper = Process(fleet, stack)
         aggregator = fleet.aggregator(*BANDED)
         for name in NAMES:
             fleet.agent(name)
@@ -69,7 +71,7 @@ def test_i34_both_ledgers_agree_with_the_accountant_though_helper_and_aggregator
         eventually(lambda: aggregator.host.machine.phase == "unmasking", 40.0)
         asked = aggregator.host.machine._unmasking.saved  # type: ignore[union-attr]
         aggregator.die()
-        helper = Process(fleet)
+        helper = Process(fleet, stack)
         aggregator = fleet.aggregator(*BANDED)
         before = len(fleet.records())
         records = fleet.wait(before + 2)

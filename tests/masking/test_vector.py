@@ -282,6 +282,14 @@ def test_votes_out_of_reach_are_refused_and_noise_carries_a_share_no_farther_tha
         mean(total, own)
 
 
+def test_under_its_mask_one_device_may_vote_for_all_as_the_privacy_page_says():
+    """Two of three say no: nobody sees that the third one's vote is five times as large as it may be."""
+    own = masked.terms(votes=Votes(2, 10))
+    total = total_of(own)
+    total[own.at_votes] = -10 - 10 + 50
+    assert mean(total, own).within == 1.0
+
+
 # ---- which numbers
 
 

@@ -26,13 +26,16 @@ class Leads(Unopened):
         return self._answered.signer_epoch < self.signing.epoch
 
     def _hear(self, epsilon: float) -> None:
-        """So much is spent, as helpers have signed."""
+        """So much is spent, as helpers have signed. Not even as much as rounding may make of it begins another stretch
+        of the ledger, which costs more, once helpers know the same as we do."""
         if self.masked is None:
             return
-        if self.masked.is_behind(epsilon):
-            if not self._may_lead:
+        behind = self.masked.is_behind(epsilon)
+        if not self._may_lead:
+            if behind:
                 self._disbelieve(f"epsilon {epsilon:.6g} is spent")
-                return
+            return
+        if behind:
             text = (
                 f"a helper has signed that epsilon {epsilon:.6g} is spent, more than our ledger says: it is taken over"
             )

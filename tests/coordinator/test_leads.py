@@ -170,6 +170,17 @@ def test_no_helper_ends_a_federation_by_its_budget_once_it_has_opened_a_sum():
     assert "a helper has signed that epsilon 1e+09 is spent, which can't be" in errors(out)[0]
 
 
+def test_a_rounding_error_that_a_helper_signs_begins_no_other_stretch_of_the_ledger():
+    """In which devices would count as if none had taken part before: with a separation, each round at its full cost."""
+    coordinator, _ = opened_once(**noisy())
+    before = coordinator.masked.ledger
+    told = before.epsilon * (1 + 2.0**-40)
+    assert told > before.epsilon and before.times == 2
+    out = feed(coordinator, says(coordinator, "few: of 5", epsilon=told), now=4.0)
+    assert commit_of(out).record.state == "abandoned"
+    assert coordinator.masked.ledger == before and not of(out, SaveLedger) and not errors(out)
+
+
 def test_nor_by_what_it_signs_beside_a_sum_that_it_opens():
     """No honest helper opens a sum under terms that tell less than it knows: not even the first."""
     coordinator, _, out = closed(FIVE, **noisy())

@@ -132,6 +132,7 @@ class Truth:
         elif params is None:
             least = max(2, self._config.min_reports) if record.profile else max(1, self._config.min_reports)
             done = self._evaluates(record.round) and record.reported >= least
+            done = done and not (record.profile and self._schedule.masked and record.why)  # its sum was not opened
             ends = "evaluated" if done else "abandoned"
             require((record.state, record.version) == (ends, self.newest), "I04", "%r", record)
         else:

@@ -6,7 +6,7 @@ The package imports this before anything else. What is imported here finds stand
 - ctypes, pickle: for `array.ctypes` and for arrays that are pickled;
 - numpy.linalg, with LAPACK and numpy's types for annotations: polynomials and matrices use it;
 - numpy's documentation of what it has in C, which is written in Python. Nobody reads it in an agent; it is there once
-  numpy._core._add_newdocs is imported;
+  numpy._core._add_newdocs is imported, and so are signatures that inspect reads from it, as that of np.array;
 - ipaddress: for URLs with IPv6 addresses;
 - msgspec's schemas, for which it takes types apart; and typing_extensions, where the owner's code has brought it along:
   msgspec finds there what typing has since Python 3.11.

@@ -80,8 +80,11 @@ def _read(record: object) -> Seen | None:
 
 def _knew(database: sqlite3.Connection, root: str, path: Path) -> bool:
     """Whether there was something that is gone: the database was set aside as damaged, or the ledger has an update to
-    this root."""
+    this root; or a masked one from before schema 5, which told no root, and no root has anything."""
     if list(path.parent.glob(f"{path.stem}.damaged-*")):
         return True
     words = f'"root":"{root}"'.encode()
-    return database.execute("SELECT 1 FROM ledger WHERE instr(entry, ?) LIMIT 1", (words,)).fetchone() is not None
+    if database.execute("SELECT 1 FROM ledger WHERE instr(entry, ?) LIMIT 1", (words,)).fetchone() is not None:
+        return True
+    query = "SELECT 1 FROM ledger WHERE instr(entry, ?) AND NOT instr(entry, ?) AND NOT EXISTS (SELECT 1 FROM seen)"
+    return database.execute(query, (b'"mode":"masked"', b'"root":"')).fetchone() is not None

@@ -121,6 +121,18 @@ def test_i38_rows_that_are_gone_are_missed_where_the_ledger_has_an_update(tmp_pa
     assert loaded(tmp_path, THERE) is None, "to which nothing was ever sent"
 
 
+def test_i38_rows_that_are_gone_are_missed_where_the_ledger_is_of_schema_4(tmp_path):
+    with closing(AgentStore(tmp_path)) as store:
+        store.save_seen(SEEN)
+        saved, made = entry()
+        store.save(saved, {}, made)
+    text = f"replace(CAST(entry AS TEXT), ',\"root\":\"{HERE}\"', '')"
+    change(tmp_path, f"UPDATE ledger SET entry = CAST({text} AS BLOB)")
+    assert loaded(tmp_path, THERE) is None, "the update was for the root that has something"
+    change(tmp_path, "DELETE FROM seen")
+    assert loaded(tmp_path) == Seen(root=HERE, lost=True)
+
+
 def test_i38_a_database_that_was_set_aside_is_no_new_device(tmp_path):
     file = kept(tmp_path, SEEN) / "agent.db"
     file.write_bytes(b"x" * file.stat().st_size)

@@ -15,17 +15,16 @@
 #include <string.h>
 
 #define LARGEST_MODEL ((int64_t)1 << 33) /* params */
-#define HINT "compile the plan again from its ONNX file"
 
 static int check_sizes(const efl_plan *plan, int64_t batch, efl_error *error) {
     int64_t total = 0;
     if (plan->num_nodes < 1 || plan->num_nodes > 1 << 12 || plan->num_params < 0 || plan->num_params > 1 << 16)
-        return efl_fail(error, EFL_MODEL, "plan: too many or no nodes or params; " HINT);
+        return efl_fail(error, EFL_MODEL, "plan: too many or no nodes or params; " EFL_PLAN_HINT);
     if (batch < 1 || batch > 1 << 24) return efl_fail(error, EFL_USAGE, "batch %lld: use 1 to 2^24", (long long)batch);
     for (int i = 0; i <= plan->num_params; i++) {
         const efl_shape *shape = i ? &plan->params[i - 1].shape : &plan->input;
         if (shape->ndim < 0 || shape->ndim > EFL_MAX_DIMS || efl_shape_size(shape) < 0)
-            return efl_fail(error, EFL_MODEL, "plan: the shape of %s %d is empty or too large; " HINT,
+            return efl_fail(error, EFL_MODEL, "plan: the shape of %s %d is empty or too large; " EFL_PLAN_HINT,
                             i ? "param" : "input", i ? i - 1 : 0);
     }
     for (int i = 0; i < plan->num_params; i++) total += efl_shape_size(&plan->params[i].shape);
@@ -34,15 +33,15 @@ static int check_sizes(const efl_plan *plan, int64_t batch, efl_error *error) {
                         (long long)total);
     for (int i = 1; i < plan->num_params; i++)
         if (plan->params[i].trainable && !plan->params[i - 1].trainable)
-            return efl_fail(error, EFL_MODEL, "plan: param %d is trained but follows state; " HINT, i);
+            return efl_fail(error, EFL_MODEL, "plan: param %d is trained but follows state; " EFL_PLAN_HINT, i);
     if (plan->num_losses < 0 || plan->num_losses == 1 || plan->num_losses > EFL_MAX_LOSSES)
-        return efl_fail(error, EFL_MODEL, "plan: %d losses, 2 to 8 are known; " HINT, plan->num_losses);
+        return efl_fail(error, EFL_MODEL, "plan: %d losses, 2 to 8 are known; " EFL_PLAN_HINT, plan->num_losses);
     int ends = plan->output >= 1 && plan->output <= plan->num_nodes;
     for (int h = 0; h < (plan->num_losses ? plan->num_losses : 1); h++) {
         const int input = plan->num_losses ? plan->losses[h].input : plan->loss_input;
         ends &= input >= 1 && input <= plan->num_nodes;
     }
-    if (!ends) return efl_fail(error, EFL_MODEL, "plan: the loss or the output is no node's value; " HINT);
+    if (!ends) return efl_fail(error, EFL_MODEL, "plan: the loss or the output is no node's value; " EFL_PLAN_HINT);
     return EFL_OK;
 }
 
@@ -122,8 +121,8 @@ static int find_tokens(efl_net *net, efl_error *error) {
         step->token_from = first.from;
         step->token_count = first.count;
         if (first.count == 0)
-            code = efl_fail(error, EFL_MODEL, "plan: node %d (%s): reads tokens that are computed; " HINT, v - 1,
-                            step->node.op);
+            code = efl_fail(error, EFL_MODEL, "plan: node %d (%s): reads tokens that are computed; " EFL_PLAN_HINT,
+                            v - 1, step->node.op);
     }
     free(held);
     return code;
@@ -137,7 +136,7 @@ static int infer(efl_net *net, const efl_plan *plan, efl_error *error) {
         net->steps[i].node = plan->nodes[i];
         net->steps[i].node.op[sizeof net->steps[i].node.op - 1] = '\0';
         if (infer_node(net, plan, i, &reason) != EFL_OK)
-            return efl_fail(error, EFL_MODEL, "plan: node %d (%s): %.100s; " HINT, i, net->steps[i].node.op,
+            return efl_fail(error, EFL_MODEL, "plan: node %d (%s): %.100s; " EFL_PLAN_HINT, i, net->steps[i].node.op,
                             reason.message);
     }
     if (efl_heads_make(net, plan, error) != EFL_OK) return error->code;

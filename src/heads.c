@@ -13,14 +13,12 @@
 #include <math.h>
 #include <string.h>
 
-#define HINT "compile the plan again from its ONNX file"
-
 static int make_head(const efl_net *net, const char *name, int input, efl_head *head, efl_error *error) {
     const efl_shape *shape = &net->values[input].shape;
     head->kind = efl_loss_find(name);
-    if (head->kind == NULL) return efl_fail(error, EFL_MODEL, "plan: unknown loss %.30s; " HINT, name);
+    if (head->kind == NULL) return efl_fail(error, EFL_MODEL, "plan: unknown loss %.30s; " EFL_PLAN_HINT, name);
     if (head->kind->takes_labels && shape->ndim < 1)
-        return efl_fail(error, EFL_MODEL, "plan: loss %s needs an axis of classes, the last; " HINT, name);
+        return efl_fail(error, EFL_MODEL, "plan: loss %s needs an axis of classes, the last; " EFL_PLAN_HINT, name);
     head->input = input;
     head->size = head->kind->takes_labels ? shape->dim[shape->ndim - 1] : net->values[input].size;
     head->rows = net->values[input].size / head->size;
@@ -38,7 +36,8 @@ int efl_heads_make(efl_net *net, const efl_plan *plan, efl_error *error) {
         const efl_plan_loss *loss = &plan->losses[h];
         efl_head *head = &net->heads[h];
         if (!(loss->weight > 0 && loss->weight <= 1e6))
-            return efl_fail(error, EFL_MODEL, "plan: loss %d has a weight that is not within 0 to 1e6; " HINT, h);
+            return efl_fail(error, EFL_MODEL, "plan: loss %d has a weight that is not within 0 to 1e6; " EFL_PLAN_HINT,
+                            h);
         if (make_head(net, loss->name, loss->input, head, error) != EFL_OK) return error->code;
         head->weight = loss->weight;
         head->column = net->num_columns;
@@ -51,7 +50,7 @@ int efl_heads_apart(const efl_net *net, efl_error *error) {
     for (int h = 1; h < net->num_heads; h++)
         for (int k = 0; k < h; k++)
             if (net->values[net->heads[h].input].storage == net->values[net->heads[k].input].storage)
-                return efl_fail(error, EFL_MODEL, "plan: losses %d and %d read the same value; " HINT, k, h);
+                return efl_fail(error, EFL_MODEL, "plan: losses %d and %d read the same value; " EFL_PLAN_HINT, k, h);
     return EFL_OK;
 }
 

@@ -6,6 +6,13 @@
 #include "efl.h"
 #include "ops/ops.h"
 
+/* what to do about a plan that this build can't run */
+#ifdef EFL_PLAN_HEADER
+#define EFL_PLAN_HINT "build it with the header that edgefl inspect --c-header writes for this plan"
+#else
+#define EFL_PLAN_HINT "compile the plan again from its ONNX file"
+#endif
+
 typedef struct {
     efl_shape shape;
     int64_t size; /* elements of one sample */

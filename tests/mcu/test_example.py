@@ -118,6 +118,16 @@ def test_a_training_that_diverges_says_so(tmp_path):
     assert "after: loss out of range, accuracy 0." in made.stdout
 
 
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
+def test_a_plan_with_an_op_that_was_cut_away_is_refused_and_says_what_to_do(tmp_path):
+    assert make("run-linux", tmp_path).returncode == 0
+    header = tmp_path / "model.h"
+    header.write_text(header.read_text().replace("op(dense) op(relu)", "op(dense)"))
+    made = make("run-linux", tmp_path)
+    assert made.returncode != 0
+    assert "no such op in this build; build it with the header" in made.stdout + made.stderr
+
+
 @on_cortex_m33
 def test_on_a_cortex_m33_it_trains_as_the_trainer_does(cortex_m33):
     check_training(cortex_m33)

@@ -52,7 +52,7 @@ AGENT = Package(
     "edgefl", "/etc/edgefl", "/var/lib/edgefl", "agent.toml",
 )  # fmt: skip
 AGGREGATOR = Package(
-    "edgefl-aggregator", "broker/edgefl-aggregator.service", "aggregator,operator,dashboard,completion",
+    "edgefl-aggregator", "broker/edgefl-aggregator.service", "aggregator,operator,dashboard,completion,privacy",
     {"edgefl-aggregator": "edgefl_broker.__main__", "edgefl": "edgefl.cli.main"},
     "edgefl-aggregator", "/etc/edgefl-aggregator", "/var/lib/edgefl-aggregator", "aggregator.toml",
 )  # fmt: skip

@@ -61,6 +61,12 @@ def test_the_packages_share_no_user_and_no_folder():
         assert len({getattr(package, field) for package in debs.PACKAGES}) == len(debs.PACKAGES)
 
 
+def test_aggregator_and_helper_can_compute_epsilon():
+    """Each by itself, in rounds with noise; nobody can add a library to what a package has installed."""
+    for package in (debs.AGGREGATOR, debs.HELPER):
+        assert "privacy" in package.extras.split(",")
+
+
 @pytest.mark.parametrize("package", debs.PACKAGES, ids=lambda package: package.name)
 def test_a_unit_starts_what_the_package_installs_and_hides_what_it_writes(debian, package):
     unit = (debian / f"{package.name}.service").read_text()

@@ -121,8 +121,8 @@ def test_a_running_round_changes_table_and_curves(page: Page) -> None:
 
 def test_each_device_that_does_not_take_part_says_why_and_what_to_do(page: Page) -> None:
     expect(row(page, GOOD[1])).to_contain_text(re.compile("ready|training"))
-    expect(row(page, BROKEN)).to_contain_text("in trouble")
-    expect(row(page, BROKEN)).to_contain_text(REMEDIES["data"][1:])
+    expect(row(page, BROKEN)).to_contain_text("in trouble", timeout=30_000)  # between two tries, one in each round
+    expect(row(page, BROKEN)).to_contain_text(REMEDIES["data"][1:], timeout=30_000)
     expect(row(page, SILENT)).to_contain_text("lost", timeout=30_000)
     expect(row(page, SILENT)).to_contain_text("ook at its power")
     expect(row(page, NEVER)).to_contain_text("never seen")

@@ -51,10 +51,10 @@ def test_a_device_whose_owner_allows_less_takes_no_part(monkeypatch):
     rounds = run(clip=1.0, clip_rate=1.0, lr=0.5, rounds=4).rounds
     assert all(record.reported == 8 for record in rounds) and rounds[-1].clip > 1.0
     policy, terms = Policy(most_clip=1.0), []
-    from edgefl.device import consent
+    from edgefl.device import masked
 
-    original = consent.terms_of
-    monkeypatch.setattr(consent, "terms_of", lambda *of: terms.append(original(*of)) or terms[-1])
+    original = masked.terms_of
+    monkeypatch.setattr(masked, "terms_of", lambda *of: terms.append(original(*of)) or terms[-1])
     run(clip=1.0, clip_rate=1.0, lr=0.5, rounds=3)
     by_clip = {own.clip: policy.of_terms(own) for own in terms}
     assert len(by_clip) == 3

@@ -9,7 +9,7 @@ believed: the device is in quarantine (quarantine.py), and
 
 A helper may lie, and bar honest devices. It could refuse every sum anyway; but by leaving devices out it could also
 narrow a set down to few whom it knows. So a set never falls below the least that devices were told, and helpers bar a
-quarter of the devices at most: beyond that none is believed, and the operator has to find out who is at fault.
+quarter of the devices at most. Beyond that no helper is believed, and the operator has to find out which is at fault.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""From the options of a command line to its exit code, whoever has parsed them.
+"""From the options of a command line to its exit code, however they were parsed.
 
 Without argparse: with what it imports (gettext, locale, shutil with all compressors) it takes 1 MB, which a daemon
 would keep. So an agent that is started as its unit starts it gets its options from `plain`.

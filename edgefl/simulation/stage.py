@@ -56,7 +56,7 @@ RARE = 0.05  # probability that a device is asked again before its residual expi
 
 @dataclass(frozen=True)
 class Listeners:
-    """Who is told what while the rounds run: simulate() says when."""
+    """What to call while the rounds run; simulate() says when."""
 
     on_round: Callable[[RoundRecord], None]
     on_model: Callable[[RoundRecord, np.ndarray], None]

@@ -73,7 +73,7 @@ def _settings(settings: Any) -> list[tuple[Any, str]]:
         ),
         (
             privacy.noise == "none" and settings.features.ranges,
-            "features.ranges bounds columns where there is noise, and there is none: leave it out",
+            "features.ranges bounds columns where there is noise, and these rounds have no noise: leave it out",
         ),
         (
             privacy.noise != "none" and settings.gate.judge == "canaries",

@@ -23,7 +23,7 @@ CREATE TABLE IF NOT EXISTS seen (
     root TEXT NOT NULL, copy INTEGER NOT NULL, record BLOB NOT NULL, PRIMARY KEY (root, copy)
 ) WITHOUT ROWID;
 """
-# Its root is not known: it is that of whoever asks first.
+# An old row does not name its root. The first root that is looked up gets it.
 ONE_ROW = f"""
 ALTER TABLE seen RENAME TO seen_of_one;
 {SQL}

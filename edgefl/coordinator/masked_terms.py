@@ -1,9 +1,9 @@
 """MaskedTerms: what the masked rounds of one federation fix, round by round. No I/O. Part of RoundCoordinator.
 
 The terms follow from the settings, the round's number, its model and, where the clip is adaptive, from the records of
-the rounds before. So an aggregator that starts again opens its
-round under the same terms, and the updates that devices have made for it still count. (Where models go down with
-rounding, a restart may make another model of the same params; then the terms differ too, and devices train again.)
+the rounds before. So an aggregator that starts again opens its round under the same terms, and the updates that
+devices have made for it still count. (Where models go down with rounding, a restart may make another model of the same
+params; then the terms differ too, and devices train again.)
 """
 
 from __future__ import annotations

@@ -92,7 +92,7 @@ class Open:
 
     @property
     def last_masked(self) -> tuple[str, int]:
-        """Run and round of the last masked update of this device; "" and 0: there is none."""
+        """Run and round of this device's last masked update; "" and 0 before the first one."""
         return "", 0
 
     @property

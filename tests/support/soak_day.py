@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import edgefl
-from edgefl.simulation import device_host, fleet, simulate
+from edgefl.simulation import device_host, fleet, stage
 from edgefl.simulation.faults import HOUR_S
 
 FAULTS = "away:0.1:12,dropout:0.0015:3600,slow:0.05:100,hung:0.05:24,link:0.1:16"
@@ -87,13 +87,13 @@ def watched(day: Day) -> Iterator[None]:
             if self.clock.now >= day.hours * HOUR_S:
                 raise DayIsOver
 
-    saved = simulate.DeviceHost, simulate.AggregatorHost, device_host.SECONDS_PER_EXAMPLE
-    simulate.DeviceHost, simulate.AggregatorHost = Device, Aggregator  # type: ignore[misc]
+    saved = stage.DeviceHost, stage.AggregatorHost, device_host.SECONDS_PER_EXAMPLE
+    stage.DeviceHost, stage.AggregatorHost = Device, Aggregator  # type: ignore[misc]
     device_host.SECONDS_PER_EXAMPLE = SECONDS_PER_EXAMPLE
     try:
         yield
     finally:
-        simulate.DeviceHost, simulate.AggregatorHost, device_host.SECONDS_PER_EXAMPLE = saved  # type: ignore[misc]
+        stage.DeviceHost, stage.AggregatorHost, device_host.SECONDS_PER_EXAMPLE = saved  # type: ignore[misc]
 
 
 def report(day: Day) -> None:

@@ -13,8 +13,9 @@ Ray is imported when a pool is made, and is no dependency of EdgeFL (extra `ray`
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import astuple
 from typing import Any
+
+from msgspec.structs import astuple
 
 from .. import __version__
 from .._core import isa

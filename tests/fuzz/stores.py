@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from edgefl_agent.store import AgentStore
 from edgefl_broker.store import AggregatorStore
+from msgspec.structs import astuple
 
 from edgefl._core import crc32c
 from edgefl.codecs import feedback
@@ -31,7 +32,7 @@ from edgefl.history_record import RoundRecord
 from edgefl.strategies import checkpoint
 
 START = np.linspace(-1, 1, 20, dtype=np.float32)
-SPENT = Spent(*range(1, 1 + len(Spent.__dataclass_fields__)))
+SPENT = Spent(*range(1, 1 + len(Spent.__struct_fields__)))
 SEEN = Seen(3, 1, "r" * 16, helpers={"north": (2, "h" * 16)}, epsilon=2.5, masked_round=7, root="f" * 16)
 LONGEST = 32 * 1024
 MEMORY = Path("/dev/shm")
@@ -85,7 +86,7 @@ def read_agent(folder: Path) -> None:
         seen = store.load_seen(SEEN.root)
         assert seen is None or seen.lost or seen == SEEN
         spent = store.load_spent()
-        assert all(value >= 0 for value in vars(spent).values())
+        assert all(value >= 0 for value in astuple(spent))
         assert all(slot is None or (isinstance(slot.blob, bytes) and isinstance(slot.round, int)) for slot in slots)
         if outbox is not None:
             assert isinstance(outbox.blob, bytes)

@@ -240,7 +240,7 @@ class Terms(KeepsBytes, frozen=True, dict=True, forbid_unknown_fields=True, omit
             (self._longest >= 2**30, "a grid too fine for the clip"),
             (len(names) != len(self.helpers), "two helpers of one name"),
             (not all(keys), "a key that can't be"),
-            (len(set(keys)) < len(keys), "two helpers with one key, who are one"),
+            (len(set(keys)) < len(keys), "two helpers with one key, which are one"),
             ((noise.kind == "none") != (noise.sigma == 0), "a sigma without noise, or noise without a sigma"),
             (noise.kind == "banded" and noise.band * noise.rounds == 0, "banded noise without a band or rounds"),
             (noise.kind != "banded" and noise.band + noise.rounds > 0, "a band without banded noise"),

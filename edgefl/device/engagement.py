@@ -115,6 +115,13 @@ class Engagement:
         """The device has agreed to these terms; None: it has refused the manifest."""
         self.terms = terms
         self._saved.asks = terms is not None and terms.manifest.keeps_own
+        saved = self._saved.outbox
+        if terms is None or saved is None or saved.manifest != terms.manifest.id:
+            return
+        if not self._trust.has_signed(terms.manifest, saved):  # nobody would say so: anyone can send such an update
+            self.out += self._saved.drop("")
+            text = f"the update saved for round {saved.round} was signed with another key of this device: dropped"
+            self.out.append(Note("warning", text, "dropped"))
 
     # The connection
 

@@ -27,12 +27,13 @@ from ..errors import ProtocolError
 from ..machine import Received, WallClock
 from ..protocol.manifest import Manifest
 from ..protocol.round import Round
-from ..protocol.signed_update import Context, sign
+from ..protocol.signed_update import Context, NotSigned, check, sign
 from ..protocol.terms import Terms
 from ..protocol.topics import Topics
 from ..trust.certificate import SignerCertificate, purpose_of
 from ..trust.ed25519 import SigningKey, fingerprint
 from ..trust.seal import is_sealed, read_seal, seal
+from .events import Outbox
 from .seen import LOST, ONE_RUN, RESTORED, Seen
 
 AHEAD_S = 24 * 3600  # of a trusted clock: what is later than that is wrong, even if it is signed
@@ -85,6 +86,10 @@ class Open:
     def sign(self, manifest: Manifest, round: Round, blob: bytes) -> bytes:
         """The update, with a signature for this round."""
         return blob
+
+    def has_signed(self, manifest: Manifest, saved: Outbox) -> bool:
+        """Whether the aggregator can take this saved update for this device's."""
+        return True
 
     def check_terms(self, terms: Terms, round: Round, now: float) -> None:
         """ProtocolError if the device does not go by these terms."""
@@ -218,17 +223,24 @@ class Pinned(Open):
             raise Forged(f"it is of another run: {ONE_RUN}: dropped")
 
     def sign(self, manifest: Manifest, round: Round, blob: bytes) -> bytes:
-        codec = manifest.update_codec.wire_id
         if round.terms:
             from . import masked
 
             newest = max(self.seen.masked_in(round.run), round.round)
             self.seen = replace(self.seen, masked_round=newest, masked_run=round.run)
             blob = masked.sign(blob, self._key)
-        context = Context(
-            self._federation, self.seen.epoch, manifest.run, round.round, round.version, self._device, codec
-        )
-        return sign(blob, context, self._key)
+        return sign(blob, self._context(manifest, round.round, round.version), self._key)
+
+    def has_signed(self, manifest: Manifest, saved: Outbox) -> bool:
+        try:
+            check(saved.blob, self._context(manifest, saved.round, saved.version), self._key.public)
+        except NotSigned:
+            return False
+        return True
+
+    def _context(self, manifest: Manifest, round: int, version: int) -> Context:
+        codec = manifest.update_codec.wire_id
+        return Context(self._federation, self.seen.epoch, manifest.run, round, version, self._device, codec)
 
     def check_terms(self, terms: Terms, round: Round, now: float) -> None:
         from . import masked

@@ -22,7 +22,7 @@ from masked_rounds import (
 )
 
 from edgefl.core.trainer import Trainer
-from edgefl.device.events import Outbox, SaveSeen, SaveUpdate, StartTraining, Trained, TrainJob
+from edgefl.device.events import SaveSeen, SaveUpdate, StartTraining, Trained, TrainJob
 from edgefl.device.policy import OPEN
 from edgefl.device.seen import Seen
 from edgefl.device.training import train_update
@@ -216,8 +216,10 @@ def test_an_update_that_was_masked_under_other_terms_is_not_sent_for_these():
     """The aggregator has started again with another model: the device trains once more, and sends no old mask."""
     first, second = masked_round(), masked_round(maker=terms_maker(msgspec.structs.replace(PRIVACY, clip=1.0)))
     second = msgspec.structs.replace(second, attempt=2)
-    _, made = trained(first)
-    saved = Outbox(MANIFEST.id, 1, 0, made.blob, attempt=1)
+    session, _ = device()
+    (start,) = of(hear(session, first), StartTraining)
+    (save,) = of(feed(session, Trained(start.job, trained(first)[1].blob)), SaveUpdate)
+    saved = save.outbox
     session, _ = device(outbox=saved)
     assert of(hear(session, second), StartTraining)
     session, _ = device(outbox=saved)

@@ -73,6 +73,23 @@ def test_the_update_is_signed_once_when_it_is_saved():
     assert blob_of(updates(out)) == saved
 
 
+@pytest.mark.parametrize("key", [None, "b"], ids=["without a key", "with its former key"])
+def test_an_update_that_was_saved_before_this_key_is_trained_again(key):
+    """A device that is enrolled anew has another key, and may find an update of its former life: no aggregator takes
+    that, and none answers it."""
+    first, _ = joined()
+    (start,) = of(train(first, round_of(3, 2), version=2), StartTraining)
+    saved = of(feed(first, Trained(start.job, BLOB), now=1.0), SaveUpdate)[0].outbox
+    context = Context(FEDERATION, 1, RUN, 3, 2, "a", 1)
+    other = BLOB if key is None else signed_update.sign(BLOB, context, DEVICE_KEYS[key])
+    session, out = joined(outbox=msgspec.structs.replace(saved, blob=other))
+    assert of(out, DropUpdate) == [DropUpdate(applied=False)]
+    assert starts(train(session, round_of(3, 2), version=2)) == 1
+    session, out = joined(outbox=saved)
+    out += feed(session, round_of(3, 2))
+    assert not of(out, DropUpdate) and updates(out) and not starts(out)
+
+
 def test_i18_what_no_key_or_another_key_has_sealed_is_dropped_and_told_and_ends_nothing():
     session, _ = joined()
     (start,) = of(train(session, round_of(1, 0)), StartTraining)

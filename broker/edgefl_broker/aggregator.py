@@ -158,7 +158,7 @@ class Aggregator(LinkHost[events.Event, events.Action]):
             admission=masked_fit.admission_of(config), suspects=self._store.suspects(), paused=self._store.paused(),
             room=WaitingRoom(int(config.strategy.spill_mb * 1e6), self._folder), watched=True,
             features=config.features, asked=self._store.asked(),
-            masked=masked_terms(config, manifest, self._helpers, self._store.ledger),
+            masked=masked_terms(config, manifest, self._helpers, self._store),
         )  # fmt: skip
 
     def _open_outputs(self, config: AggregatorConfig, state: State) -> ModelFiles:
@@ -250,7 +250,7 @@ class Aggregator(LinkHost[events.Event, events.Action]):
                 self.feed(replace(self._scoring.score(action.params), update_s=update_s))
             case Commit():
                 state = pack(self._strategy_name, action.state)
-                self._store.commit(action.record, action.params, action.drop, state)
+                self._store.commit(action.record, action.params, action.drop, state, action.clip)
                 durable(self._files.append)(action.record)
                 self._watcher.add(action.record)
                 durable(self._outputs.follow)(action.record, action.params, self._tags)

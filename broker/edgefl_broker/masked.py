@@ -15,7 +15,6 @@ from edgefl.coordinator.events import HelpersRead
 from edgefl.coordinator.masked_terms import MaskedTerms
 from edgefl.errors import ProtocolError, UsageError
 from edgefl.hosting.config import AggregatorConfig
-from edgefl.privacy.ledger import Ledger
 from edgefl.protocol.manifest import Manifest
 from edgefl.protocol.terms import Party
 from edgefl.trust.ed25519 import fingerprint
@@ -23,6 +22,7 @@ from edgefl.trust.helper_certificate import HelperCertificate
 from edgefl.trust.key_files import ROOT_PUBLIC, helper_file, read_file, read_public
 
 from .documents import COPY, mark
+from .store import AggregatorStore
 
 log = logging.getLogger("edgefl.aggregator")
 Serial = Callable[[str, int], int]
@@ -37,10 +37,10 @@ def open_helpers(config: AggregatorConfig, serial: Serial) -> HelperFolder | Non
 
 
 def masked_terms(
-    config: AggregatorConfig, manifest: Manifest, helpers: HelperFolder | None, ledger: Callable[[str, float], Ledger]
+    config: AggregatorConfig, manifest: Manifest, helpers: HelperFolder | None, store: AggregatorStore
 ) -> MaskedTerms | None:
-    """What makes the terms of masked rounds; None if rounds are not masked. `ledger`: what the federation of a root, by
-    its fingerprint, has spent at a delta. UsageError, StoreError."""
+    """What makes the terms of masked rounds; None if rounds are not masked. `store` knows what the federation of this
+    root has spent, and where an adaptive clip is. UsageError, StoreError."""
     if helpers is None:
         return None
     most, privacy = masked_fit.most_of(config), config.privacy
@@ -48,7 +48,8 @@ def masked_terms(
     return MaskedTerms(
         privacy, manifest, most=most, fleet=masked_fit.fleet_of(config), features=config.features,
         rounds=config.rounds.rounds or 0, helpers=helpers.read.parties, certificates=helpers.read.certificates,
-        ledger=None if privacy.noise == "none" else ledger(fingerprint(helpers.root), privacy.delta),
+        ledger=None if privacy.noise == "none" else store.ledger(fingerprint(helpers.root), privacy.delta),
+        moved=store.clip(),
     )  # fmt: skip
 
 

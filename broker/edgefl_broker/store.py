@@ -23,6 +23,7 @@ from edgefl.core.params import params_sha256
 from edgefl.errors import StoreError
 from edgefl.history_record import RoundRecord
 from edgefl.hosting.store import FileGuard, Schema, claim, durable, open_database, seal, unseal
+from edgefl.privacy.clipping import ClipState
 from edgefl.privacy.ledger import Ledger, newest
 from edgefl.strategies.checkpoint import unpack
 
@@ -34,6 +35,7 @@ from .meta import Meta
 from .models import KEPT_MODELS, Models
 from .round_rows import KEPT_RECORDS, RoundRows
 
+CLIP = "clip"  # the key of the adaptive clip
 log = logging.getLogger("edgefl.aggregator")
 
 _SQL = """
@@ -236,6 +238,12 @@ class AggregatorStore:
         self.write(f"ledger {ledger.root}", newest(self.ledger(ledger.root, ledger.delta), ledger).to_text())
 
     @durable
+    def clip(self) -> ClipState | None:
+        """The adaptive clip that the newest commit with one has stored; StoreError if that is damaged."""
+        blob = self.read(CLIP)
+        return None if blob is None else ClipState.of_text(blob)
+
+    @durable
     def forget(self, device: str) -> None:
         """Erase a device that is gone from the records of rounds; durable when this returns."""
         self._guard.check()
@@ -272,9 +280,10 @@ class AggregatorStore:
         params: np.ndarray | None,
         drop: Sequence[tuple[str, int]] = (),
         state: bytes = b"",
+        clip: ClipState | None = None,
     ) -> None:
-        """Write a round in one transaction: its record, its model with the strategy's `state`, and the removal of late
-        updates, given in `drop` by device and round. Durable when this returns."""
+        """Write a round in one transaction: its record, its model with the strategy's `state`, the removal of late
+        updates, given in `drop` by device and round, and an adaptive `clip`. Durable when this returns."""
         self._guard.check()
         with self._db:
             if not self._db.in_transaction:
@@ -282,6 +291,8 @@ class AggregatorStore:
             self._rounds.insert(record)
             self._late.erase("device = ? AND round = ?", *drop)
             self._ask.drop(record.round)
+            if clip is not None:
+                self._values.put(CLIP, clip.to_text())
             if params is not None:
                 self.models.insert(record.version, params.astype("<f4", copy=False).tobytes(), state)
                 self.models.drop_old()

@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import machine
 from ..history_record import RoundRecord
+from ..privacy.clipping import ClipState
 from ..privacy.ledger import SaveLedger
 from ..profiles import Profile
 from ..protocol.terms import Party
@@ -41,13 +42,14 @@ class Evaluated:
 @dataclass(frozen=True, eq=False)
 class Commit:
     """Action: make the round's record durable before carrying out what follows, and in the same transaction its params
-    if it has any, the strategy's `state` that belongs to these params, and the removal of the saved late updates
-    `drop`, by device and round."""
+    if it has any, the strategy's `state` that belongs to these params, the removal of the saved late updates `drop`, by
+    device and round, and where an adaptive `clip` is now; None: there is none."""
 
     record: RoundRecord
     params: np.ndarray | None
     drop: Sequence[tuple[str, int]] = ()
     state: State = field(default_factory=dict)
+    clip: ClipState | None = None
 
 
 @dataclass(frozen=True, eq=False)

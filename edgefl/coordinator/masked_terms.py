@@ -1,9 +1,9 @@
 """MaskedTerms: what the masked rounds of one federation fix, round by round. No I/O. Part of RoundCoordinator.
 
-The terms follow from the settings, the round's number, its model and, where the clip is adaptive, from the records of
-the rounds before. So an aggregator that starts again opens its round under the same terms, and the updates that
-devices have made for it still count. (Where models go down with rounding, a restart may make another model of the same
-params; then the terms differ too, and devices train again.)
+The terms follow from the settings, the round's number, its model and, where the clip is adaptive, from the votes of
+the rounds before: what these have made of the clip is durable with each commit. So an aggregator that starts again
+opens its round under the same terms, and the updates that devices have made for it still count. (Where models go down
+with rounding, a restart may make another model of the same params; then the terms differ too, and devices train again.)
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from ..history_record import RoundRecord
 from ..masking.propose import propose
 from ..masking.update import bound
 from ..privacy.accountant import Mechanism
+from ..privacy.clipping import ClipState
 from ..privacy.ledger import ROUNDING, Ledger, SaveLedger
 from ..protocol.fleet import Adaptive, Spent
 from ..protocol.manifest import Manifest
@@ -32,18 +33,21 @@ NOWHERE: dict[str, Any] = {"round": 0, "version": 0, "model_sha256": "0" * 64, "
 class MaskedTerms:
     """`most`: the most updates in a sum, and `fleet` in one of profiles. `certificates`: what the root says of each
     helper, sealed, for the devices. `ledger`: what the federation has spent, at the settings' `delta`; noise is
-    added by no rounds without one. `clip`: that of the next round. UsageError if the settings make no terms."""
+    added by no rounds without one. `moved`: where rounds before have left an adaptive clip. `clip`: that of the next
+    round. UsageError if the settings make no terms."""
 
     def __init__(
         self, settings: PrivacySettings, manifest: Manifest, *, most: int, rounds: int, helpers: Sequence[Party],
         certificates: Sequence[str] = (), ledger: Ledger | None = None, fleet: int = 0,
-        features: FeatureSettings | None = None,
+        features: FeatureSettings | None = None, moved: ClipState | None = None,
     ) -> None:  # fmt: skip
         self.settings, self.most, self.helpers = settings, most, tuple(helpers)
         self.profiles = ProfileNumbers(settings, features or FeatureSettings(), manifest.plan, max(most, fleet))
         self.certificates = list(certificates)
         self._clipping, self.clip = settings.clipping, settings.clip
         self._within: float | None = None
+        if moved is not None and self._clipping.quantile is not None:
+            self.clip, self._within = self._clipping.after(moved.clip, None), moved.within
         self._rounds, self.ledger = rounds, ledger
         self._known: tuple[Ledger | None, int, Mode, float] = (None, 0, "train", 0.0)
         self._federation, self._run, self._params = manifest.federation, manifest.run, manifest.update_size
@@ -80,10 +84,15 @@ class MaskedTerms:
         return terms
 
     def learn(self, record: RoundRecord) -> None:
-        """A round is over, or was when the aggregator stopped: the clip of the next follows from its record alone."""
+        """A round is over: the clip of the next follows from its record alone."""
         if self._clipping.quantile is not None and record.clip is not None:
             self.clip = self._clipping.after(record.clip, record.within)
             self._within = self._within if record.within is None else record.within
+
+    @property
+    def moved(self) -> ClipState | None:
+        """What is to be durable of the clip; None where it is fixed."""
+        return None if self._clipping.quantile is None else ClipState(self.clip, self._within)
 
     def terms(self, *, round: int, version: int, model_sha256: str, manifest: str, mode: Mode = "train") -> Terms:
         """The terms of one round, which trains or tells of columns."""

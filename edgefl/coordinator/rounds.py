@@ -220,7 +220,8 @@ class Rounds(Watching, Profiling, Summing):
         self.reception.late_table.drop(closed.drop)
         if self.roll is not None:
             self.roll.learn(record, len(self.tally.opening.asked) if self.tally is not None else 0)
-        self._out.append(Commit(record, params, closed.drop, state))
+        clip = None if self.masked is None else self.masked.moved
+        self._out.append(Commit(record, params, closed.drop, state, clip))
         self._answer_profile_orders()
         if closed.order:
             text = f"version {record.version} has the model of version {record.restored}"

@@ -15,9 +15,35 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from ..errors import StoreError
 
 RATE = 0.2
 SPAN = 100.0  # the clip stays within a factor of this of the first
+
+
+class ClipState(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Where an adaptive clip is: the `clip` of the next round, and the share of updates that was `within` the last one
+    of which that is known. A commit makes it durable: of the records only the newest are read at a start, and not each
+    of them has a clip."""
+
+    clip: Annotated[float, Meta(gt=0, le=1e12)]
+    within: Annotated[float, Meta(ge=0, le=1)] | None = None
+
+    def to_text(self) -> str:
+        return msgspec.json.encode(self).decode()
+
+    @classmethod
+    def of_text(cls, text: bytes) -> ClipState:
+        """What `to_text` has written, bit for bit; StoreError."""
+        try:
+            return msgspec.json.decode(text, type=cls)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            raise StoreError("the adaptive clip is damaged: put a backup in its place") from None
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The clip of a round follows from the records before: restarts, sums that are not opened, groups, and its bounds."""
+"""The clip of a round follows from the rounds before: restarts, sums that are not opened, groups, and its bounds."""
 
 from __future__ import annotations
 
@@ -23,13 +23,15 @@ from masked_rounds import (
     vector,
 )
 
-from edgefl.coordinator.events import Commit
+from edgefl.coordinator.events import Commit, Rollback
 from edgefl.coordinator.masked_terms import NOWHERE
 from edgefl.coordinator.saved_ask import SavedAsk
 from edgefl.errors import UsageError
 from edgefl.history_record import RoundRecord
 from edgefl.machine import Connected, Publish, Tick
+from edgefl.privacy.clipping import ClipState
 from edgefl.protocol.fleet import Summary
+from edgefl.protocol.round import UNEARNED_ROUNDS
 from edgefl.protocol.terms import Terms
 
 ADAPTIVE = msgspec.structs.replace(PRIVACY, clip_quantile=0.5, clip=1.5)
@@ -43,18 +45,20 @@ def vote(terms, device, yes):
 
 
 class Federation:
-    """A coordinator and its helper. `records` is the history on disk; `restart` loses everything else."""
+    """A coordinator and its helper. `records` and `clip` are what is on disk; `restart` loses everything else."""
 
     def __init__(self, privacy=ADAPTIVE):
         self.privacy, self.records, self.helper, self.attempt, self.now = privacy, [], make_helper(), 1, 0.0
-        self.params = PARAMS
+        self.params, self.clip = PARAMS, None
         self.start()
 
     def start(self, asked=None):
         version = self.records[-1].version if self.records else 0
-        recent = [msgspec.json.decode(msgspec.json.encode(record), type=RoundRecord) for record in self.records]
+        newest = self.records[-UNEARNED_ROUNDS:]
         start = {
-            "attempt": self.attempt, "recent": recent, "round": len(recent) + 1, "version": version, "asked": asked,
+            "attempt": self.attempt, "round": len(self.records) + 1, "version": version, "asked": asked,
+            "recent": [msgspec.json.decode(msgspec.json.encode(record), type=RoundRecord) for record in newest],
+            "masked": terms_maker(self.privacy, moved=self.clip and ClipState.of_text(self.clip.encode())),
         }  # fmt: skip
         self.coordinator = make_masked(self.privacy, start=start, params=self.params)
         return self.feed(*map(status, FLEET), Connected())
@@ -68,6 +72,7 @@ class Federation:
         out = feed(self.coordinator, *events, now=self.now)
         for commit in of(out, Commit):
             self.records.append(commit.record)
+            self.clip = None if commit.clip is None else commit.clip.to_text()
             self.params = self.params if commit.params is None else commit.params
         if of(out, Publish, TOPICS.round):
             self.round = round_in(out)
@@ -162,6 +167,28 @@ def test_a_sum_that_is_not_opened_leaves_the_clip_alone():
     assert federation.records[-1].state == "abandoned"
     federation.restart()
     assert federation.terms.clip == clip
+
+
+def test_i35_no_number_of_rounds_without_a_clip_loses_it_to_a_restart():
+    """Rounds that roll back, tell of columns or only evaluate have none, and a start reads the last records alone."""
+    federation = Federation()
+    for yes in (4, 4, 1):
+        federation.run(yes)
+    clip, adaptive = federation.terms.clip, federation.coordinator.masked.adaptive
+    assert clip != ADAPTIVE.clip
+    for _ in range(UNEARNED_ROUNDS + 1):
+        federation.feed(Rollback("1", 0, federation.params + 1))
+    assert {record.state for record in federation.records[3:]} == {"rollback"}
+    federation.restart()
+    assert (federation.terms.clip, federation.coordinator.masked.adaptive) == (clip, adaptive)
+    assert all(record.clip is None for record in federation.records[-UNEARNED_ROUNDS:])
+
+
+def test_a_clip_that_was_kept_stays_within_what_is_set_now_and_counts_for_nothing_where_it_is_fixed():
+    kept = ClipState(3.0, 0.5)
+    assert terms_maker(msgspec.structs.replace(ADAPTIVE, clip_most=2.0), moved=kept).clip == 2.0
+    fixed = terms_maker(moved=kept)
+    assert (fixed.clip, fixed.moved) == (PRIVACY.clip, None)
 
 
 def test_a_hostile_groups_votes_are_no_more_than_those_of_the_others():

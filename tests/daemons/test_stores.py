@@ -26,6 +26,7 @@ from edgefl.errors import StoreError
 from edgefl.history_record import RoundRecord
 from edgefl.hosting.store import claim
 from edgefl.privacy.accountant import Mechanism
+from edgefl.privacy.clipping import ClipState
 from edgefl.privacy.ledger import Ledger
 from edgefl.strategies import State
 from edgefl.strategies.checkpoint import pack
@@ -446,6 +447,36 @@ def test_the_devices_of_which_updates_were_refused_survive(tmp_path: Path) -> No
     store.save_suspects(suspects)
     store.close()
     assert AggregatorStore(tmp_path).suspects() == suspects
+
+
+def test_an_adaptive_clip_survives_any_number_of_rounds_without_one(tmp_path: Path) -> None:
+    store = AggregatorStore(tmp_path)
+    store.resume("plan", PARAMS)
+    assert store.clip() is None
+    kept = ClipState(0.1 + 0.2, 1 / 3)
+    store.commit(record(1), PARAMS + 1, clip=kept)
+    for number in range(2, KEPT_RECORDS + 30):
+        store.commit(record(number, "abandoned"), None)
+    store.close()
+    assert AggregatorStore(tmp_path).clip() == kept
+
+
+def test_a_round_that_is_not_committed_moves_no_clip(tmp_path: Path) -> None:
+    store = AggregatorStore(tmp_path)
+    store.resume("plan", PARAMS)
+    store.commit(record(1), PARAMS + 1, clip=ClipState(2.0))
+    with pytest.raises(StoreError):
+        store.commit(record(1), PARAMS + 2, clip=ClipState(3.0))
+    assert store.clip() == ClipState(2.0)
+
+
+def test_i12_a_damaged_clip_is_an_error_and_not_the_first_one(tmp_path: Path) -> None:
+    store = AggregatorStore(tmp_path)
+    store.resume("plan", PARAMS)
+    store.commit(record(1), PARAMS + 1, clip=ClipState(3.0))
+    store._db.execute("UPDATE meta SET value = replace(value, '3', '5') WHERE key = 'clip'")
+    with pytest.raises(StoreError, match="adaptive clip is damaged: put a backup"):
+        store.clip()
 
 
 def test_i12_a_damaged_table_of_suspects_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -26,6 +26,7 @@ from edgefl.device.seen import Seen
 from edgefl.device.slots import Slot
 from edgefl.errors import StoreError
 from edgefl.history_record import RoundRecord
+from edgefl.privacy.clipping import ClipState
 from edgefl.simulation.disk import Disk
 from edgefl.strategies.checkpoint import unpack
 
@@ -125,6 +126,7 @@ class AggregatorDisk(FailingDisk):
         self.suspects: dict[str, Suspect] = {}
         self.paused: dict[str, str] = {}
         self.asked: SavedAsk | None = None
+        self.clip: ClipState | None = None
         self.told_ask: Callable[[SavedAsk], None] = lambda saved: None
         self.told = _nobody  # of what has become durable, whether or not the caller knows
 
@@ -134,7 +136,7 @@ class AggregatorDisk(FailingDisk):
         other.start, other.rounds, other.models = self.start, list(self.rounds), list(self.models)
         other.late, other.states = dict(self.late), dict(self.states)
         other.suspects, other.paused = dict(self.suspects), dict(self.paused)
-        other.asked = self.asked
+        other.asked, other.clip = self.asked, self.clip
         return other
 
     def resume(self, params: np.ndarray) -> State:
@@ -198,14 +200,20 @@ class AggregatorDisk(FailingDisk):
         params: np.ndarray | None,
         drop: Sequence[tuple[str, int]] = (),
         state: bytes = b"",
+        clip: ClipState | None = None,
     ) -> None:
-        self.transact(lambda: self._commit(record, params, drop, state))
+        self.transact(lambda: self._commit(record, params, drop, state, clip))
 
     def _commit(
-        self, record: RoundRecord, params: np.ndarray | None, drop: Sequence[tuple[str, int]], state: bytes
+        self,
+        record: RoundRecord,
+        params: np.ndarray | None,
+        drop: Sequence[tuple[str, int]],
+        state: bytes,
+        clip: ClipState | None,
     ) -> None:
         self.rounds.append(record)
-        self.asked = None
+        self.asked, self.clip = None, self.clip if clip is None else clip
         for key in drop:
             del self.late[key]  # all of them are there
         if params is not None:

@@ -269,7 +269,7 @@ class AggregatorHost(Host[coordinator_events.Event, coordinator_events.Action]):
             attempt=state.start, instance=world.rng.getrandbits(64),
             recent=disk.recent(100), gate=gate_of(schedule), suspects=disk.suspects, keys=aggregators_keys(schedule),
             admission=admission_of(schedule), watched=is_watched(schedule), paused=disk.paused,
-            masked=masked_terms(schedule), asked=disk.asked,
+            masked=masked_terms(schedule, disk.clip), asked=disk.asked,
         )  # fmt: skip
 
     def start(self) -> None:
@@ -308,8 +308,8 @@ class AggregatorHost(Host[coordinator_events.Event, coordinator_events.Action]):
                 del self.disk.orders[order]
             case SaveAttempt(attempt):
                 self.disk.save_attempt(attempt)
-            case Commit(record, params, drop, state):
-                self.disk.commit(record, params, drop, pack(self.machine.strategy.name, state))
+            case Commit(record, params, drop, state, clip):
+                self.disk.commit(record, params, drop, pack(self.machine.strategy.name, state), clip)
             case SaveLate(update):
                 self.disk.save_late(update)
             case SaveAsk(saved):

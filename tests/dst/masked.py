@@ -33,6 +33,7 @@ from edgefl.masking import sealed
 from edgefl.masking.profile import tell
 from edgefl.masking.update import _AT_BOXES, mask
 from edgefl.masking.vector import Mean, mean, quantize
+from edgefl.privacy.clipping import ClipState
 from edgefl.protocol.envelope import Envelope
 from edgefl.protocol.statistics import Statistics
 from edgefl.protocol.terms import Party, Terms
@@ -96,7 +97,7 @@ def helper_keys() -> Keys:
     return Keys(HELPER, FEDERATION, 1, ROOT.public, *box, SigningKey(seed))
 
 
-def masked_terms(schedule: Schedule) -> MaskedTerms | None:
+def masked_terms(schedule: Schedule, moved: ClipState | None = None) -> MaskedTerms | None:
     """What the aggregator makes terms with."""
     if not schedule.masked:
         return None
@@ -108,6 +109,7 @@ def masked_terms(schedule: Schedule) -> MaskedTerms | None:
     return MaskedTerms(
         privacy_of(schedule), schedule.manifest, most=len(schedule.devices), rounds=0,
         helpers=[Party(HELPER, 1, to_text(box), to_text(key))], certificates=[certificate.decode()],
+        moved=moved,
     )  # fmt: skip
 
 

@@ -7,27 +7,34 @@ SOURCES := pyproject.toml setup.py $(shell find src)
 GUARD_HEADERS := $(and $(wildcard /usr/include/mosquitto_plugin.h),$(wildcard /usr/include/mosquitto.h))
 C_FILES := $(wildcard src/*.[ch] src/*/*.[ch] tests/sanitize/*.c tests/fuzz/*.c examples/mcu/*.[ch] broker/guard/*.[ch])
 
-.PHONY: demo test test-daemons test-pages test-library lint coverage docs bench bench-gate arm-report soak soak-masked soak-kill soak-link soak-slow soak-rounds soak-churn soak-strace soak-day slow-links brokers brokers-install sanitize fuzz aarch64 mcu dist wheels deb test-aarch64 clean-package clean-pi clean-start clean-clone clean-container guard acl-matrix hostile test-zoo test-keras test-ray test-home-assistant clean
+.PHONY: demo test test-e2e test-daemons test-pages test-library lint coverage docs bench bench-gate arm-report soak soak-masked soak-kill soak-link soak-slow soak-rounds soak-churn soak-strace soak-day slow-links brokers brokers-install sanitize fuzz aarch64 mcu dist wheels deb test-aarch64 clean-package clean-pi clean-start clean-clone clean-container guard acl-matrix hostile test-zoo test-keras test-ray test-home-assistant clean
 
 demo: $(VENV)/demo.stamp  ## ten agents learn to read digits on this machine
 	rm -rf edgefl-run
 	$(VENV)/bin/edgefl demo
 
-# Three parts side by side: the daemons' tests and those of the pages mostly wait, and those of the library compute.
-DAEMONS := tests/e2e tests/daemons tests/home_assistant tests/hostile
+# Four parts side by side: two of daemons that mostly wait, the pages, and the library, which computes. The targets of
+# ALSO begin as parts end.
+E2E := tests/e2e
+DAEMONS := tests/daemons tests/home_assistant tests/hostile
 PAGES := tests/docs
+PARTS := test-e2e test-daemons test-library test-pages
 test: $(VENV)/dev.stamp
 	@test -z '$(GUARD_HEADERS)' || $(MAKE) --no-print-directory guard
-	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target test-daemons test-pages test-library
+	@$(MAKE) --no-print-directory --jobs=$(words $(PARTS)) --output-sync=target $(PARTS) $(ALSO)
 
-test-daemons: $(VENV)/dev.stamp
+$(PARTS): $(VENV)/dev.stamp
+test-e2e:
+	$(PY) -m pytest --durations=25 $(E2E)
+
+test-daemons:
 	$(PY) -m pytest --durations=25 $(DAEMONS)
 
-test-pages: $(VENV)/dev.stamp
+test-pages:
 	$(PY) -m pytest --durations=25 $(PAGES)
 
-test-library: $(VENV)/dev.stamp
-	$(PY) -m pytest --durations=25 tests $(patsubst %,--ignore=%,$(DAEMONS) $(PAGES))
+test-library:
+	$(PY) -m pytest --durations=25 tests $(patsubst %,--ignore=%,$(E2E) $(DAEMONS) $(PAGES))
 
 lint: $(VENV)/dev.stamp
 	$(PY) -m ruff check .

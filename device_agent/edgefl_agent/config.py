@@ -8,6 +8,7 @@ from typing import Annotated
 from msgspec import Meta, Struct, field, structs
 
 from edgefl.device.budget import Limits
+from edgefl.device.policy_config import PolicyConfig
 from edgefl.hosting import sensors
 from edgefl.settings.hours import Hours
 from edgefl.transports.settings import MqttConfig
@@ -16,7 +17,6 @@ from edgefl.trust.settings import KeysConfig
 from .governor import MB, Wanted, share
 from .ledger import LEDGER_MONTHS
 from .model_config import ModelConfig
-from .policy_config import PolicyConfig
 from .record_config import RecordConfig
 
 # What the agent may change while it runs (edgefl/hosting/reload.py); all else stands in what it has opened, or said.

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from ..errors import UsageError
-from .enrolment_terms import RELOAD, add_terms, terms_of
+from .enrolment_terms import RELOAD, add_terms, tell_policy, terms_of
 from .text import say
 from .values import at_least
 
@@ -26,7 +26,7 @@ def add_batch_options(parser: argparse.ArgumentParser) -> None:
 
 def batch(options: argparse.Namespace) -> int:
     """Make or end a batch; returns the exit code."""
-    from ..keys import batches
+    from ..keys import batches, enrolment
 
     where: Path = options.dir
     if (options.end is None) == (options.count is None):
@@ -35,8 +35,10 @@ def batch(options: argparse.Namespace) -> int:
         batches.end(where, options.end)
         say(f"{options.end} has ended")
     else:
-        archive = batches.begin(where, options.count, options.days, terms_of(options), options.prefix)
+        terms = enrolment.terms_here(where, terms_of(options))
+        archive = batches.begin(where, options.count, options.days, terms, options.prefix)
         say(f"{archive}: unpack it in the image")
+        tell_policy(terms)
     say(f"for the broker's machine: acl, batches and enrol.conf in {where / 'broker'}; {RELOAD}")
     say(f"for the aggregator's machine: {where / 'aggregator' / 'batches.json'}")
     return 0

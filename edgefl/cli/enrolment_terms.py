@@ -5,7 +5,11 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
+from ..errors import UsageError
+from ..settings import schema
+from ..settings.render import toml
 from . import model as cli_model
+from .text import say
 from .values import at_least
 
 if TYPE_CHECKING:
@@ -27,6 +31,14 @@ def add_terms(parser: argparse.ArgumentParser) -> None:
         help='for a federation with [features] standardize = "federated": these devices tell statistics of their '
         "columns, and the plan of --model has the scaling",
     )
+    terms(
+        "--policy",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a key of [policy] in agent.toml, such as least_devices=20; may be given several times. Where helpers are "
+        "enrolled, masked=true and the helpers are there unless it says otherwise (docs/masked.md)",
+    )
     cli_model.add_options(parser, adapters=True)
 
 
@@ -36,7 +48,32 @@ def terms_of(options: argparse.Namespace) -> Terms:
 
     policy = _pinned(options) if options.model else {}
     policy |= {"statistics": True} if options.standardize else {}
-    return enrolment.Terms(options.data or enrolment.DATA, policy or None, options.max_examples, options.canary)
+    for text in options.policy:
+        key, value = _said(text)
+        policy[key] = value
+    source, who = options.data or enrolment.DATA, getattr(options, "operator", "")
+    return enrolment.Terms(source, policy or None, options.max_examples, options.canary, who)
+
+
+def tell_policy(terms: Terms) -> None:
+    """Say what the devices' owners demand, unless that is nothing but the defaults."""
+    if terms.policy:
+        shown = (f"{key} = {toml(value)}" for key, value in terms.policy.items() if key != "approved")
+        say(f"[policy] in agent.toml: {', '.join(shown)}")
+
+
+def _said(text: str) -> tuple[str, Any]:
+    """Key and value of one --policy; UsageError."""
+    from ..device.policy_config import PolicyConfig
+
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise UsageError(f"--policy {text!r}: write key=value, as in least_devices=20")
+    try:
+        setting = schema.find(PolicyConfig, key.strip().removeprefix("policy."))
+        return setting.key, schema.parse(value.strip(), setting.hint)
+    except (UsageError, ValueError) as error:
+        raise UsageError(f"--policy {text}: {error}") from None
 
 
 def _pinned(options: argparse.Namespace) -> dict[str, Any]:

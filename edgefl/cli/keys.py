@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 from ..errors import UsageError
 from ..hosting.command import add_common_options
 from . import batches
-from .enrolment_terms import RELOAD, add_terms, terms_of
+from .enrolment_terms import RELOAD, add_terms, tell_policy, terms_of
 from .text import say
 from .values import at_least
 
 if TYPE_CHECKING:
+    from ..keys.enrolment import Terms
     from ..keys.report import Report
 
 EXAMPLE = """edgefl keys init keys --federation my-fleet --broker broker.example.org
@@ -81,6 +82,8 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     who("--first", type=at_least(0), default=1, metavar="N", help="the number of the first one")
     who("--viewer", action="store_true", help="enrol programs that watch, as viewer-NAME")
     who("--helper", action="store_true", help="enrol second parties of masked rounds, as helper-NAME")
+    help = "who runs these helpers: a device counts helpers of one operator as one"
+    who("--operator", default="", metavar="WHO", help=help)
     add_terms(parser)
 
 
@@ -96,29 +99,44 @@ def _add(options: argparse.Namespace) -> int:
         raise UsageError("nobody is named: give names, or --count and --prefix")
     denied = options.dir / "broker" / "denied"
     before = denied.read_bytes() if denied.exists() else b""
-    paths = enrolment.add(options.dir, names, terms_of(options), _role(options))
+    role, terms = _role(options), terms_of(options)
+    if role == "device":
+        terms = enrolment.terms_here(options.dir, terms)
+    paths = enrolment.add(options.dir, names, terms, role)
+    _tell_added(options.dir, paths, role, terms)
+    if denied.read_bytes() != before:  # of a name that was revoked
+        say(f"for the broker's machine: acl, denied and crl.pem in {denied.parent}; {RELOAD}")
+    elif role != "device":
+        say(f"for the broker's machine: acl in {denied.parent}; {RELOAD}")
+    return 0
+
+
+def _tell_added(where: Path, paths: list[Path], role: str, terms: Terms) -> None:
+    """The bundles, and what the aggregator's and the helpers' machines need."""
     for path in paths[:20]:
         say(f"{path}")
     if len(paths) > 20:
         say(f"... {len(paths)} bundles in all")
-    mine = options.dir / "aggregator"
-    if _role(options) == "device":
+    mine = where / "aggregator"
+    if role == "device":
+        tell_policy(terms)
         say(f"for the aggregator's machine, and for helpers': {mine / 'roster.json'}")
-    if _role(options) == "helper":
+    if role == "helper":
         say(f"for the aggregator's machine: {', '.join(f'{mine / path.stem}.json' for path in paths)}")
-    if denied.read_bytes() != before:  # of a name that was revoked
-        say(f"for the broker's machine: acl, denied and crl.pem in {denied.parent}; {RELOAD}")
-    elif _role(options) != "device":
-        say(f"for the broker's machine: acl in {denied.parent}; {RELOAD}")
-    return 0
+        say("devices that you enrol from now on demand masked rounds of it; for those before: docs/masked.md")
 
 
 def _role(options: argparse.Namespace) -> Any:
     if options.viewer and options.helper:
         raise UsageError("--viewer or --helper: a name has one role")
     role = "viewer" if options.viewer else "helper" if options.helper else "device"
-    if role != "device" and (options.model or options.data or options.max_examples or options.canary):
-        raise UsageError(f"a {role} trains nothing: --model, --data, --max-examples and --canary are for devices")
+    of_devices = options.model, options.data, options.max_examples, options.canary, options.policy
+    if role != "device" and any(of_devices):
+        raise UsageError(
+            f"a {role} trains nothing: --model, --data, --max-examples, --canary and --policy are for devices"
+        )
+    if options.operator and role != "helper":
+        raise UsageError("--operator is who runs a helper: give it with --helper")
     return role
 
 
@@ -224,6 +242,7 @@ def _print(found: Report) -> None:
         say(f"  {what:<12} until {date(end)}")
     for row in found.members:
         notes = f"  at most {row.max_examples} examples" if row.max_examples else ""
+        notes += f"  run by {row.operator}" if row.operator else ""
         say(f"{row.name:<24} {row.role:<7} {row.state:<10} until {date(row.ends)}{notes}{'  canary' * row.canary}")
     for warning in found.warnings:
         say(f"warning: {warning}")

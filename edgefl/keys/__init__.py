@@ -8,6 +8,7 @@ folder         the operator's folder, and all files that follow from the records
 enrolment      what an operator does: init, add, revoke, renew, epoch
 batches        fleets that are flashed from one image
 bundle         what a device, a viewer, a helper and the aggregator are given
+masked_policy  what a device's bundle demands of masked rounds
 broker_files   the broker's configuration and access list
 report         who is enrolled, and what expires soon
 """

@@ -53,6 +53,7 @@ def begin(path: Path, count: int, days: int, terms: Terms, prefix: str) -> Path:
     """A new batch; returns the archive of the files that belong into the image."""
     check_device_id(prefix + "0" * 8)
     with opened(path) as folder:
+        terms = terms.completed(folder.records)
         name, token = BATCH + secrets.token_hex(4), secrets.token_urlsafe(TOKEN_BYTES)
         until = int(folder.now) + days * DAY_S
         folder.records.batches[name] = BatchRecord.of(token, count, until, terms.max_examples, terms.canary)
@@ -60,7 +61,7 @@ def begin(path: Path, count: int, days: int, terms: Terms, prefix: str) -> Path:
         folder.settle()
         known = folder.settings
         ticket = Ticket(known.federation, known.enrol_url, known.root, name, token, prefix)
-        files = bundle.image(ticket, known, terms.source, terms.plans)
+        files = bundle.image(ticket, known, terms.source, terms.policy)
         archive = path / "batches" / f"{name}.tar"
         archive.parent.mkdir(mode=0o700, exist_ok=True)
         pinned = {ROOT_PUBLIC: folder.root_public, SIGNER_CERTIFICATE: folder.signer_certificate}

@@ -30,15 +30,15 @@ def pack(files: Mapping[str, bytes], now: float) -> bytes:
     return out.getvalue()
 
 
-def agent_toml(settings: Federation, device: str, source: str, plans: Mapping[str, Any] | None) -> bytes:
-    """The agent's configuration; `source` is its data, `plans` its [policy]."""
+def agent_toml(settings: Federation, device: str, source: str, policy: Mapping[str, Any] | None) -> bytes:
+    """The agent's configuration; `source` is its data."""
     table = {
         "federation": settings.federation,
         "device_id": device,
         "mqtt": {"url": settings.url, "root": settings.root},
         "keys": {"dir": "."},
         "data": {"source": source},
-        "policy": plans,
+        "policy": policy,
     }
     note = f"# {device} in the federation {settings.federation}. edgefl-agent --print-config explains every key.\n"
     return (note + dump(table).strip() + "\n").encode()
@@ -67,9 +67,9 @@ def helper_toml(settings: Federation, name: str) -> bytes:
     return (note + dump(table).strip() + "\n").encode()
 
 
-def image(ticket: Ticket, settings: Federation, source: str, plans: Mapping[str, Any] | None) -> dict[str, bytes]:
+def image(ticket: Ticket, settings: Federation, source: str, policy: Mapping[str, Any] | None) -> dict[str, bytes]:
     """What a device of a batch needs to ask for its enrolment; in its agent.toml, {name} stands for the device."""
-    return {TICKET: msgspec.json.encode(ticket), TEMPLATE: agent_toml(settings, "{name}", source, plans)}
+    return {TICKET: msgspec.json.encode(ticket), TEMPLATE: agent_toml(settings, "{name}", source, policy)}
 
 
 def aggregator_toml(settings: Federation) -> bytes:

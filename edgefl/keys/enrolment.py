@@ -25,11 +25,12 @@ from . import bundle
 from .authority import new_key
 from .federation import Federation
 from .folder import BUNDLES, Folder, created, opened
+from .masked_policy import policy_of
 from .private import key_line, write_private
-from .records import Member, Role, revoke
+from .records import Member, Records, Role, revoke
 
 PREFIXES: dict[Role, str] = {"device": "", "viewer": VIEWER, "helper": HELPER}
-LONGEST = 64  # characters of a certificate's common name
+LONGEST = 64  # characters of a certificate's common name, and of an operator's
 DATA = "csv:/var/lib/edgefl/data.csv?target=label"  # what a device's agent.toml names, if nothing else is said
 
 
@@ -37,9 +38,14 @@ class Terms(NamedTuple):
     """What devices are enrolled with."""
 
     source: str = DATA  # "{name}" stands for the device
-    plans: Mapping[str, Any] | None = None  # [policy] of agent.toml
+    policy: Mapping[str, Any] | None = None  # [policy] of agent.toml, over what the helpers ask for (masked_policy.py)
     max_examples: int | None = None
     canary: bool = False
+    operator: str = ""  # of a helper: who runs it
+
+    def completed(self, records: Records) -> Terms:
+        """The same, with what a federation that has helpers asks of its devices' policy; UsageError."""
+        return self._replace(policy=policy_of(records, self.policy or {}, canary=self.canary) or None)
 
 
 USUAL = Terms()
@@ -64,6 +70,10 @@ def add(path: Path, names: Sequence[str], terms: Terms = USUAL, role: Role = "de
     names = [PREFIXES[role] + name for name in names]
     with opened(path) as folder:
         _check(names, role, folder)
+        if len(terms.operator) > LONGEST:
+            raise UsageError(f"the operator's name is longer than {LONGEST} characters: choose a shorter one")
+        if role == "device":
+            terms = terms.completed(folder.records)
         made = {name: _enrol(folder, name, terms, role) for name in names}
         folder.save()
         paths = [folder.path / BUNDLES[role] / f"{name}.tar" for name in names]
@@ -75,6 +85,12 @@ def add(path: Path, names: Sequence[str], terms: Terms = USUAL, role: Role = "de
         folder.save()
         folder.settle()
     return paths
+
+
+def terms_here(path: Path, terms: Terms) -> Terms:
+    """What devices are enrolled with in this folder."""
+    with opened(path) as folder:
+        return terms.completed(folder.records)
 
 
 def numbered(prefix: str, count: int, first: int = 1) -> list[str]:
@@ -112,15 +128,16 @@ def _enrol(folder: Folder, name: str, terms: Terms, role: Role) -> bytes:
         key = ed25519.to_text(SigningKey(seed).public)
         source = terms.source.replace("{name}", name)
         files[SIGNING_KEY] = key_line(seed)
-        files["agent.toml"] = bundle.agent_toml(folder.settings, name, source, terms.plans)
+        files["agent.toml"] = bundle.agent_toml(folder.settings, name, source, terms.policy)
     elif role == "viewer":
         files["viewer.toml"] = bundle.viewer_toml(folder.settings)
     else:
         keys, helper = _helper_keys(folder, name)
         files |= {"helper.toml": bundle.helper_toml(folder.settings, helper.name), **keys}
     folder.records.members[name] = Member(
-        role, key, [*old, certificate], terms.max_examples, terms.canary, helper=helper, unfinished=True
-    )
+        role, key, [*old, certificate], terms.max_examples, terms.canary, helper=helper, unfinished=True,
+        operator=terms.operator or (former.operator if former else ""),
+    )  # fmt: skip
     return bundle.pack(files, folder.now)
 
 

@@ -37,7 +37,7 @@ class Certificate(Struct, frozen=True, omit_defaults=True):
 
 class Member(Struct, omit_defaults=True):
     """A name that was enrolled. Its certificates are all that were made for it, the newest last. `helper`: what the
-    root says of a helper's keys."""
+    root says of a helper's keys; `operator`: who runs it, "" if nobody has said."""
 
     role: Role = "device"
     key: str = ""  # of a device: its public signing key, in base64
@@ -46,6 +46,7 @@ class Member(Struct, omit_defaults=True):
     canary: bool = False
     revoked: int | None = None
     helper: HelperCertificate | None = None
+    operator: str = ""
     unfinished: bool = False  # its bundle may not be whole: the command that made it was interrupted
 
 

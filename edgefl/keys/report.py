@@ -24,6 +24,7 @@ class Row(Struct, frozen=True, omit_defaults=True):
     ends: int
     max_examples: int | None = None
     canary: bool = False
+    operator: str = ""
 
 
 class Report(Struct, frozen=True):
@@ -103,7 +104,7 @@ def _soon(end: int, now: float) -> str:
 
 def _row(name: str, one: Member) -> Row:
     state = "unfinished" if one.unfinished else "enrolled" if one.revoked is None else "revoked"
-    return Row(name, one.role, state, _newest(one.certificates), one.max_examples, one.canary)
+    return Row(name, one.role, state, _newest(one.certificates), one.max_examples, one.canary, one.operator)
 
 
 def _newest(certificates: list[Certificate]) -> int:

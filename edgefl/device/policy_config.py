@@ -1,5 +1,4 @@
-"""PolicyConfig: `[policy]` of agent.toml. What it leaves out is as edgefl/device/policy.py has it, strict with keys and
-open without."""
+"""PolicyConfig: `[policy]` of agent.toml. What it leaves out is as in policy.py: strict with keys, open without."""
 
 from __future__ import annotations
 
@@ -9,7 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from edgefl.device.policy import OPEN, STRICT, Policy
+from .policy import OPEN, STRICT, Policy
 
 Bound = Annotated[float, Meta(gt=0, le=1e30)]
 Many = Annotated[int, Meta(ge=1, le=2**32 - 1)]

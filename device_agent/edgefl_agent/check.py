@@ -11,19 +11,21 @@ from edgefl import codecs
 from edgefl.checks import broker, machine, training
 from edgefl.checks.report import Finding, ok, parted, problem, skipped, warning
 from edgefl.device.policy import Policy
+from edgefl.device.seen import LOST
 from edgefl.errors import DataError, UsageError
 from edgefl.hosting import own_certificate
+from edgefl.hosting.acting import as_owner_of
 from edgefl.protocol.approval import approved_by, plan_id
 from edgefl.protocol.manifest import Manifest
 from edgefl.protocol.round import Round
 from edgefl.protocol.topics import is_aggregators
 from edgefl.settings import files
 
-from . import model_check
+from . import model_check, seen_rows
 from .checked_device import PACKAGES, Device
 from .config import AgentConfig
 from .governor import read_all, reasons
-from .keys import load_keys
+from .keys import load_keys, root_of
 from .misfit import user_name
 from .plans import PlanFolder
 
@@ -56,6 +58,24 @@ def keys(device: Device) -> Finding:
         return skipped(f"{text}; docs/security.md says how to change that")
     load_keys(config.keys, config.federation, None)
     return ok(f"{config.keys.dir}: root and signing key can be used")
+
+
+def masked(device: Device) -> Finding:
+    """What the device remembers of masked rounds, or that this was lost."""
+    root, path = root_of(device.config.keys), device.state_dir / "agent.db"
+    if not root:
+        return skipped("without keys this device takes part in no masked round")
+    if not path.exists():
+        return ok(f"nothing to remember yet: no agent has run with {device.state_dir}")
+    with as_owner_of(device.state_dir):  # SQLite may make files beside its database
+        seen = seen_rows.look(path, root)
+    if isinstance(seen, str):
+        return skipped(seen)
+    if seen.lost:
+        return problem(*parted(LOST))
+    if not (seen.masked_round or seen.epsilon):
+        return ok("no masked round yet")
+    return ok(f"remembers masked round {seen.masked_round} and epsilon {seen.epsilon:g}")
 
 
 def certificate(device: Device) -> Finding:
@@ -195,6 +215,7 @@ CHECKS = {
     "agent": agent,
     "settings": configuration,
     "keys": keys,
+    "masked": masked,
     "certificate": certificate,
     "broker": broker.reached,
     "mqtt": broker.mqtt,

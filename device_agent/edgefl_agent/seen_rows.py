@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 
 from edgefl.device.seen import Seen
+from edgefl.errors import StoreError
 from edgefl.hosting.store import seal, unseal
 
 COPIES = (1, 2)
@@ -56,6 +58,25 @@ def load(database: sqlite3.Connection, root: str, path: Path) -> Seen | None:
         path,
     )
     return Seen(root=root, lost=True)
+
+
+def look(path: Path, root: str) -> Seen | str:
+    """What was seen of the root, in a database that an agent may be using, and that is left as it is; or why that is
+    not known. StoreError if it can't be read, or is so damaged that an agent sets it aside."""
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
+            if (verdict := database.execute("PRAGMA quick_check").fetchone()[0]) != "ok":
+                raise sqlite3.DatabaseError(verdict)
+            return load(database, root, path) or Seen(root=root)
+    except sqlite3.OperationalError as error:
+        if str(error).startswith("no such"):  # table or column
+            return f"{path} is of an earlier version, and no agent has opened it since"
+        raise StoreError(f"{path} can't be read ({error}): run this as the folder's owner, or as root") from None
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+        raise StoreError(
+            f"{path} is damaged ({error}), so an agent takes part in no masked round: stop it and run `edgefl-agent "
+            "recover`"
+        ) from None
 
 
 def epsilons(database: sqlite3.Connection) -> dict[str, float]:

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from edgefl_agent import check
 from edgefl_agent.__main__ import main
 from edgefl_agent.agent import Agent
+from edgefl_agent.checked_device import Device
 from edgefl_agent.config import AgentConfig
 from edgefl_agent.ledger import Entry
 from edgefl_agent.store import AgentStore
@@ -22,6 +24,7 @@ from machines import FEDERATION, RUN, STATUS, TOPICS, feed, last, of
 from masked_device import hear, masked_round
 from masked_rounds import MANIFEST
 
+from edgefl.checks.report import Finding, Report, run
 from edgefl.device.events import Origin, Outbox, StartTraining
 from edgefl.device.seen import LOST, Seen
 from edgefl.hosting.store import STAMP, seal
@@ -244,6 +247,70 @@ def test_i38_an_agent_that_has_forgotten_takes_part_in_no_masked_round_until_its
     ended(agent)
     assert main(["recover", "--config", str(config)]) == 0
     assert "nothing is damaged" in capsys.readouterr().out
+
+
+def checked(config: Path) -> tuple[int, Finding]:
+    """Exit code and finding of `--check`, were this all that it looks at. It changes no file of the state folder, but
+    that SQLite may make an empty log."""
+    folder = config.parent / "state"
+    content = lambda: {path: data for path in folder.glob("*[!m]") if (data := path.read_bytes())}  # noqa: E731
+    before = content()
+    (line,) = run({"masked": check.masked}, Device(files.load(str(config), AgentConfig, [])))
+    assert before == content()
+    return Report(of="agent", checks=[line]).exit_code, Finding(line.state, line.text, line.todo)
+
+
+def test_check_says_what_a_device_remembers_and_that_it_has_lost_it(config):
+    assert checked(config)[1].text.startswith("nothing to remember yet")
+    state = config.parent / "state"
+    kept(state)
+    assert checked(config) == (0, ("ok", "no masked round yet", ""))
+    kept(state, SEEN)
+    assert checked(config) == (0, ("ok", "remembers masked round 17 and epsilon 3.25", ""))
+    change(state, "UPDATE seen SET record = x'00' WHERE copy = 1")
+    assert checked(config)[0] == 0, "the other copy heals it"
+    change(state, "UPDATE seen SET record = x'00'")
+    for _ in range(2):
+        code, found = checked(config)
+        assert code == 1 and found.state == "problem"
+        assert f"{found.text}: {found.todo}" == LOST
+        ended(started(config))  # an agent that has run since has only written down that it was lost
+    assert main(["recover", "--config", str(config), "--epsilon", "3.25"]) == 0
+    assert checked(config)[0] == 0
+
+
+def test_check_says_it_beside_an_agent_that_runs(config):
+    change(kept(config.parent / "state", SEEN), "UPDATE seen SET record = x'00'")
+    agent = started(config)
+    assert checked(config)[0] == 1
+    ended(agent)
+
+
+@pytest.mark.parametrize("at", [0, 4096])
+def test_check_says_that_a_damaged_database_will_be_set_aside(config, at):
+    file = kept(config.parent / "state", SEEN) / "agent.db"
+    data = bytearray(file.read_bytes())
+    data[at : at + 500] = b"x" * 500
+    file.write_bytes(data)
+    code, found = checked(config)
+    assert (code, found.state) == (1, "problem") and "is damaged" in found.text and "recover" in found.todo
+    ended(started(config))
+    assert checked(config)[1].text + ": " + checked(config)[1].todo == LOST
+
+
+def test_check_leaves_a_database_of_an_earlier_version_to_its_agent(config):
+    state = config.parent / "state"
+    state.mkdir()
+    with closing(sqlite3.connect(state / "agent.db")) as database, database:
+        database.execute("CREATE TABLE seen (id INTEGER PRIMARY KEY CHECK (id = 1), record BLOB NOT NULL)")
+        database.execute(f"PRAGMA user_version = {4 * STAMP}")
+    assert checked(config)[1].state == "skipped"
+
+
+def test_check_has_nothing_to_say_of_a_device_without_keys(config):
+    config.write_text("\n".join(line for line in config.read_text().splitlines() if "keys" not in line))
+    kept(config.parent / "state")
+    assert checked(config)[1].state == "skipped"
 
 
 def test_recover_takes_the_operators_word_where_it_is_more_than_the_ledger_has(config, capsys):

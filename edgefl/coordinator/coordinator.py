@@ -197,6 +197,7 @@ class RoundCoordinator(Rounds):
     def _on_roster(self, signing: Signing, event: RosterRead, now: float) -> None:
         """Devices were enrolled or revoked: a revoked one is not heard from now on, neither asked nor waited for."""
         signing.roster = event.roster
+        self.unlisted.clear()
         for device in [name for name in self.presence.statuses if not signing.is_enrolled(name)]:
             self.presence.drop(device)
             self.reception.drop(self.tally, device)

@@ -91,6 +91,7 @@ class Ordered(Barring):
         self.presence.drop(device)
         self.presence.unbar(device)
         self.admission.forget(device)
+        self.unlisted.forget(device)
         if self.selection is not None:
             self.selection.forget(device)
         self.standing.forget(device)

@@ -71,14 +71,22 @@ class Rounds(Watching, Profiling, Summing):
         if self.masked is not None and self.masked.mechanism is not None:
             self.round = max(self.round, self.masked.next_round)
         self.round = first = max(self.round, self._least_round)
-        self.presence.rest(self.resting.at(first))
         least = max(1, self.config.min_reports)
+        self._rest(least)
         while self.presence.count < least <= self.presence.count_with_rest:
             self.round += 1
-            self.presence.rest(self.resting.at(self.round))
+            self._rest(least)
         if self.round > first:
             text = f"round {self.round} is next, since too few devices are there that do not rest before it"
             self._out.append(Note("info", text, round=self.round))
+
+    def _rest(self, least: int) -> None:
+        """Leave out the devices that rest in this round, and those that a helper does not know, unless too few would be
+        left: then a round tells that helper's roster."""
+        resting = self.resting.at(self.round)
+        self.presence.rest(resting | self.unlisted.devices)
+        if self.presence.count < least:
+            self.presence.rest(resting)
 
     def _open(self, present: list[str], now: float) -> None:
         config, mode = self.config, self._next_mode()

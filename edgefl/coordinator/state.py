@@ -49,6 +49,7 @@ from .signing import Keys, Open, Signing
 from .snapshot import Phase, Snapshot
 from .sweeper import Sweeper
 from .tally import Tally
+from .unlisted import Unlisted
 from .unmasking import Unmasking
 
 
@@ -91,7 +92,7 @@ class CoordinatorState:
         self.phase: Phase = "waiting"
         self.masked = masked
         self.resting = Resting(0 if masked is None else masked.settings.separation)
-        self._answered = Answered()
+        self._answered, self.unlisted = Answered(), Unlisted()
         self._least_round = 0  # that may be opened, as a helper says
         self.presence = Presence(only_fresh=config.only_new_data, expect=config.expect)
         self.announcer = Announcer(

@@ -27,6 +27,7 @@ from .pace import Pacing
 from .saved_ask import SavedAsk
 from .summed_profile import SummedProfile
 from .tally import Tally
+from .unlisted import some
 from .unmasking import NotOpened, Total, Unmasking
 
 
@@ -92,18 +93,26 @@ class Summing(Leads):
         where = self.topics.answer_part(event.topic)
         if where is None or self.phase != "unmasking" or self._unmasking is None or not self.fence.held:
             return None
+        unmasking = self._unmasking
         try:
-            self._unmasking.hear(where, event.payload)
+            unmasking.hear(where, event.payload)
         except NotOpened as error:
-            return self._refused(self._unmasking, error, now)
+            self._hear_roster(unmasking, where.helper)
+            return self._refused(unmasking, error, now)
+        self._hear_roster(unmasking, where.helper)
         return self._look_at_answers(now)
+
+    def _hear_roster(self, unmasking: Unmasking, helper: str) -> None:
+        """Devices that the helper may know by now are asked again."""
+        if again := self.unlisted.hear(helper, unmasking.rosters.get(helper, 0)):
+            text = f"helper {helper} has another roster: {some(again)} are asked again"
+            self._out.append(Note("info", text, round=self.round))
 
     def _refused(self, unmasking: Unmasking, error: NotOpened, now: float) -> Closed | None:
         """A helper does not open the set: the round is over, or (None) it is asked for a smaller one."""
-        named = error.unopened
-        barred = self._bar_unopened(error.helper, named, unmasking.saved.entries, now) if named else []
+        out = self._leave_out(error, unmasking.saved.entries, now)
         tells_more = unmasking.epsilon > unmasking.terms.epsilon  # so it opens no set under these terms
-        left = None if tells_more else self._without(barred, now)
+        left = None if tells_more else self._without(out, now)
         if left is None:
             return self._not_opened(str(error), now)
         self._begin_unmasking(*left, now, unmasking.began_at)

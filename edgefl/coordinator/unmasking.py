@@ -3,11 +3,10 @@
     every helper is asked for one set -> their answers, sums of masks and noise -> sum - masks, centred -> the mean
 
 A helper that is silent is asked again; one that refuses, or has opened another set, ends the round, but for a refusal
-that names devices whose sealed seeds it can't open: where no other helper was asked nothing was opened, so it may be
-asked for the set without them (unopened.py). The sums are exact:
-what comes out is the sum of the devices' integers, and the ones among them add up to their number, or a party is at
-fault. With several groups, a group that can't be right is left out, and the others are combined by their median; one
-hostile device can spoil one group. Part of RoundCoordinator.
+that names devices as its reason: where no other helper was asked nothing was opened, so it may be asked for the set
+without them (unopened.py). The sums are exact: what comes out is the sum of the devices' integers, and the ones among
+them add up to their number, or a party is at fault. With several groups, a group that can't be right is left out, and
+the others are combined by their median; one hostile device can spoil one group. Part of RoundCoordinator.
 """
 
 from __future__ import annotations
@@ -40,11 +39,12 @@ PAST = ("old", "second")  # refusals that tell of a round of this run that was o
 
 
 class NotOpened(Exception):
-    """The sum can't be opened; the text says why. `unopened`: the devices whose sealed seeds `helper` can't open."""
+    """The sum can't be opened; the text says why. Of a refusal, `code` is the helper's (helper/refusal.py), and
+    `unopened` are the devices that are the reason."""
 
-    def __init__(self, text: str, helper: str = "", unopened: tuple[str, ...] = ()) -> None:
+    def __init__(self, text: str, helper: str = "", code: str = "", unopened: tuple[str, ...] = ()) -> None:
         super().__init__(text)
-        self.helper, self.unopened = helper, unopened
+        self.helper, self.code, self.unopened = helper, code, unopened
 
 
 class Total(NamedTuple):
@@ -77,6 +77,7 @@ class Unmasking:
         self._arriving: dict[str, Assembler] = {}
         self.epsilon = 0.0  # the highest that a helper has signed
         self.opened_round = 0  # the newest round of this run that a helper has opened, as its refusal says
+        self.rosters: dict[str, int] = {}  # the serial of the one that each helper goes by, as it has signed
         self._groups = saved.groups
 
     # What is asked
@@ -151,11 +152,13 @@ class Unmasking:
                 f"{answer.epsilon:.6g} is spent: it is at fault"
             )
         self.epsilon = max(self.epsilon, answer.epsilon)
+        self.rosters[party.name] = answer.roster
         if answer.reason:
-            if answer.reason.partition(":")[0] in PAST:
+            code = answer.reason.partition(":")[0]
+            if code in PAST:
                 self.opened_round = max(self.opened_round, answer.round)
             why = f"helper {party.name} refuses to open the sum: {answer.reason}"
-            raise NotOpened(why, party.name, answer.unopened)
+            raise NotOpened(why, party.name, code, answer.unopened)
         for devices, group in zip(self._groups, answer.groups, strict=True):
             if group is not None and group[0] != len(devices):
                 raise NotOpened(f"helper {party.name} has opened a group of {group[0]} devices, not {len(devices)}")

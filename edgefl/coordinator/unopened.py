@@ -1,15 +1,17 @@
-"""Unopened: what becomes of devices whose sealed seeds a helper can't open. No I/O. Part of RoundCoordinator.
+"""Unopened: what becomes of devices with which a helper opens no set. No I/O. Part of RoundCoordinator.
 
-Only the helper sees that a device seals nonsense, and no helper opens a set in which one does. So its signed word is
-believed: the device is in quarantine (quarantine.py), and
+Only the helper sees that a device seals nonsense, or that its roster has no such device or another key of it, and no
+helper opens a set with one. So its signed word is believed. A device that seals nonsense is in quarantine
+(quarantine.py); one that the rosters name differently is asked again once one of them is replaced (unlisted.py). And
 
     one helper          it refused, so it has opened nothing of this round: it is asked for the set without the device
     several helpers     another one may have opened the set already: the round is abandoned
-    several groups      the device's own group alone was left out: the round goes on
+    several groups      of one that seals nonsense, its own group alone was left out: the round goes on
 
-A helper may lie, and bar honest devices. It could refuse every sum anyway; but by leaving devices out it could also
-narrow a set down to few whom it knows. So a set never falls below the least that devices were told, and helpers bar a
-quarter of the devices at most. Beyond that no helper is believed, and the operator has to find out which is at fault.
+A helper may lie, and name honest devices. It could refuse every sum anyway; but by leaving devices out it could also
+narrow a set down to few whom it knows. So a set never falls below the least that devices were told, and helpers leave
+out a quarter of the devices at most. Beyond that no helper is believed, and the operator has to find out who is at
+fault.
 """
 
 from __future__ import annotations
@@ -24,22 +26,59 @@ from ..machine import Note
 from ..protocol.topics import UpdateTopic
 from .barring import Barring
 from .masked_sum import MaskedSum
+from .unmasking import NotOpened
 
-CODE = "box"  # protocol/refusals.py
-SHARE = 4  # one in so many devices may be barred by the word of helpers; one device always
+CODE, UNLISTED = "box", "roster"  # protocol/refusals.py
+ROSTERS = ("unknown", "revoked", "signature")  # refusals of devices that the rosters name differently
+SHARE = 4  # one in so many devices may be left out by the word of helpers; one device always
 
 
 class Unopened(Barring):
     """Each method adds what the host has to do to `_out`."""
 
+    def _leave_out(self, error: NotOpened, shown: Collection[str], now: float) -> list[str]:
+        """The devices that a set is to be asked for without, of those that the helper was shown and refuses to open;
+        none, if it is not believed."""
+        if not error.unopened:
+            return []
+        if error.code in ROSTERS:
+            return self._set_aside(error.helper, error.unopened, shown)
+        return self._bar_unopened(error.helper, error.unopened, shown, now)
+
+    @property
+    def _left_out(self) -> int:
+        """How many devices are left out by the word of helpers."""
+        return self.admission.quarantine.count(CODE) + len(self.unlisted.devices)
+
+    def _is_too_many(self, new: int, shown: int, before: int) -> bool:
+        return before + new > max(1, (shown + before) // SHARE)
+
+    def _set_aside(self, helper: str, named: Collection[str], shown: Collection[str]) -> list[str]:
+        """Ask none of these devices until a roster is replaced: they're honest, and the helper does not know them."""
+        found, before = sorted(set(named).intersection(shown)), self._left_out
+        if self._is_too_many(len(found), len(shown), before):
+            text = (
+                f"helper {helper} says that its roster has {len(found)} of {len(shown)} devices not as ours has them, "
+                f"after {before} before: none of them is left out, and no sum is opened. Copy the newest roster.json "
+                "to its machine, and here; if it says so still, it is at fault"
+            )
+            self._out.append(Note("error", text, round=self.round))
+            return []
+        for device in found:
+            error = ProtocolError(f"helper {helper}'s roster does not have it as ours has: rejected", UNLISTED)
+            self._out += self.reception.receipts.reject(UpdateTopic(device, self.round, 0), error)
+        self.unlisted.name(helper, found)
+        for text in self.unlisted.advice() if found else ():
+            self._out.append(Note("warning", text, f"roster of {helper}", self.round))
+        return found
+
     def _bar_unopened(self, helper: str, named: Collection[str], shown: Collection[str], now: float) -> list[str]:
         """Bar the devices that this helper names of those that it was shown; those that are barred; or
         none, if it is not believed."""
         found = sorted(set(named).intersection(shown))
-        before = self.admission.quarantine.count(CODE)
+        before = self._left_out
         new = [device for device in found if not self.admission.quarantine.why(device)]
-        most = max(1, (len(shown) + before) // SHARE)
-        if before + len(new) > most:
+        if self._is_too_many(len(new), len(shown), before):
             text = (
                 f"helper {helper} says that it can't open what {len(new)} of {len(shown)} devices have sealed, after "
                 f"{before} before: none of them is barred, since the helper may be at fault. Look at both: revoke "

@@ -6,6 +6,7 @@ and is not opened is refused, and the aggregator is told why (refusal.py).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import pairwise
 
 from ..errors import ProtocolError
@@ -18,7 +19,7 @@ from ..trust.roster import Roster
 from .events import Keys
 from .least import Least
 from .opening import Job, Signed
-from .refusal import Refusal
+from .refusal import Refusal, of_devices
 from .state import MOST_RUNS, State
 
 
@@ -90,7 +91,7 @@ def job_of(terms: Terms, ask: Ask, roster: Roster, keys: Keys, least: Least, *, 
         raise Refusal("order", "the devices are not in order, or not distinct")
     if len(entries) > terms.most:
         raise Refusal("many", f"{len(entries)}, and the terms allow {terms.most}")
-    signed = [Signed(entry, _public(entry, roster)) for entry in entries]
+    signed = _known(entries, roster)
     groups: list[list[Signed]] = [[] for _ in range(terms.groups)]
     for one in signed:
         groups[terms.group_of(one.entry.device)].append(one)
@@ -109,12 +110,15 @@ def job_of(terms: Terms, ask: Ask, roster: Roster, keys: Keys, least: Least, *, 
         keys.box_private,
         fingerprint(keys.root),
         ledger,
+        roster.serial,
     )
 
 
-def _public(entry: Entry, roster: Roster) -> bytes:
-    member = roster.get(entry.device)
-    if member is None:
-        code = "revoked" if roster.is_revoked(entry.device) else "unknown"
-        raise Refusal(code, f"{entry.device}, by roster {roster.serial}")
-    return member.public
+def _known(entries: Iterable[Entry], roster: Roster) -> list[Signed]:
+    """The devices with their keys; Refusal, which names all that the roster does not have as enrolled."""
+    members = [(entry, roster.get(entry.device)) for entry in entries]
+    missing = [entry.device for entry, member in members if member is None]
+    if missing:
+        code = "revoked" if all(map(roster.is_revoked, missing)) else "unknown"
+        raise of_devices(code, missing, f"by roster {roster.serial}: is that the operator's newest?")
+    return [Signed(entry, member.public) for entry, member in members if member is not None]

@@ -166,15 +166,16 @@ class Helper:
         (job, whole), self._job = self._job, None
         terms = job.terms
         if isinstance(event.result, Refused):
-            return self._refused(whole, terms.digest, job.set_digest, event.result)
+            return self._refused(whole, terms.digest, job.set_digest, event.result, job.roster)
         return self._open(job, whole, event.result)
 
     def _open(self, job: Job, whole: Whole, sums: Sums) -> list[Action]:
         terms = job.terms
         self.state = self.state.after(Opened.of(terms.round, terms.digest, job.set_digest), sums.ledger)
         answer = Answer(
-            terms.digest, job.set_digest, terms.round, self.state.epsilon, sums.groups, unopened=sums.unopened
-        )
+            terms.digest, job.set_digest, terms.round, self.state.epsilon, sums.groups, unopened=sums.unopened,
+            roster=job.roster,
+        )  # fmt: skip
         blob = answer.to_bytes(self.keys.name, self.keys.signing)
         self.opened += 1
         count = sum(group[0] for group in sums.groups if group is not None)
@@ -191,19 +192,22 @@ class Helper:
         (whole, digest, set_digest), self._sought = self._sought, None
         if event.answer is None:
             text = f"round {event.round} was opened, and its answer can't be read any more"
-            return self._refused(whole, digest, set_digest, Refused("lost", text))
+            return self._refused(whole, digest, set_digest, Refused("lost", text), self.roster.serial)
         note = Note("info", "the same set again: the same answer", round=event.round)
         return [note, *self._publish(whole, event.answer)]
 
     def _refuse(self, whole: Whole, ask: Ask, why: Refused) -> list[Action]:
-        return self._refused(whole, digest_of(ask.terms.encode()), ask.set_digest, why)
+        return self._refused(whole, digest_of(ask.terms.encode()), ask.set_digest, why, self.roster.serial)
 
-    def _refused(self, whole: Whole, digest: bytes, set_digest: bytes, why: Refused) -> list[Action]:
-        """Tell the log and the aggregator why nothing is opened."""
+    def _refused(self, whole: Whole, digest: bytes, set_digest: bytes, why: Refused, roster: int) -> list[Action]:
+        """Tell the log and the aggregator why nothing is opened, by the roster of this serial."""
         self.refused += 1
         text = f"{why.code}: {why.text}"
         state = self.state
-        answer = Answer(digest, set_digest, state.round, state.epsilon, reason=text, unopened=why.unopened)
+        answer = Answer(
+            digest, set_digest, state.round, state.epsilon, reason=text, unopened=why.unopened,
+            roster=roster,
+        )  # fmt: skip
         note = Note("warning", f"round {whole.round} refused: {text}", f"refused {why.code}", whole.round)
         return [note, *self._publish(whole, answer.to_bytes(self.keys.name, self.keys.signing))]
 

@@ -11,7 +11,7 @@ and the aggregator may ask for the set without the devices that are named.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -26,7 +26,7 @@ from ..protocol.terms import Terms
 from ..trust.ed25519 import verify
 from . import spending
 from .noise import Drawn
-from .refusal import Refusal, Refused
+from .refusal import Refusal, Refused, of_devices
 
 Draw = Callable[[Terms, bytes], Drawn]  # noise for a set, named by its digest
 
@@ -54,7 +54,8 @@ class Signed(NamedTuple):
 @dataclass(frozen=True, eq=False)
 class Job:
     """A set that may be opened if every device's part is what it should be, and the terms tell what it costs.
-    `ledger`: of what was spent before; `root`: the fingerprint of the federation's."""
+    `ledger`: of what was spent before; `root`: the fingerprint of the federation's; `roster`: the serial of the roster
+    that has the devices' keys."""
 
     terms: Terms
     helper: str
@@ -65,15 +66,14 @@ class Job:
     box_private: bytes
     root: str
     ledger: Ledger | None
+    roster: int
 
     def run(self, draw: Draw) -> Sums | Refused:
         """The sums; Refused if they would cost more than is told, or if one device's part is wrong, and that leaves no
         group."""
         try:
             ledger = spending.pay(self.ledger, self.terms, self.root, self.set_digest)
-            for group in self.groups:
-                for one in group:
-                    self._check(one)
+            self._check([one for group in self.groups for one in group])
             return self._sums(draw, ledger)
         except Refusal as refusal:
             return refusal.refused
@@ -89,15 +89,21 @@ class Job:
         memory = next((one[1] for one in sums if one is not None), None)  # correlated noise has one group
         return Sums(tuple(None if one is None else one[0] for one in sums), memory, unopened, fault, ledger)
 
-    def _check(self, one: Signed) -> None:
+    def _check(self, signed: Sequence[Signed]) -> None:
+        """Refusal, which names all devices that have signed something else, or with a key that is not the roster's."""
+        for entry, _ in signed:
+            if len(entry.boxes) != len(self.terms.helpers):
+                raise Refusal(
+                    "box", f"{entry.device} has {len(entry.boxes)} sealed seeds, for {len(self.terms.helpers)} helpers"
+                )
+        if unsigned := [one.entry.device for one in signed if not self._is_signed(one)]:
+            text = "by the key in our roster, has not signed this vector for these terms: was it enrolled anew?"
+            raise of_devices("signature", unsigned, text)
+
+    def _is_signed(self, one: Signed) -> bool:
         entry = one.entry
-        if len(entry.boxes) != len(self.terms.helpers):
-            raise Refusal(
-                "box", f"{entry.device} has {len(entry.boxes)} sealed seeds, for {len(self.terms.helpers)} helpers"
-            )
         said = statement_of(self.terms.digest, entry.packed_sha256, entry.boxes_sha256)
-        if not verify(one.public, said, entry.signature):
-            raise Refusal("signature", f"{entry.device} has not signed this vector for these terms")
+        return verify(one.public, said, entry.signature)
 
     def _sum(
         self, group: tuple[Signed, ...], draw: Draw, faults: dict[str, str]

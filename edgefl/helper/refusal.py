@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 from ..errors import EdgeFLError
+from ..masking.exchange import MAX_NAMED
 
 REASONS = {
     "certificate": "the aggregator's certificate was replaced, or is out of its dates",
@@ -30,7 +32,7 @@ REASONS = {
 
 
 class Refused(NamedTuple):
-    """One of REASONS, and in words. `unopened`: the devices whose sealed seeds can't be opened."""
+    """One of REASONS, and in words. `unopened`: the devices that are the reason, at most MAX_NAMED."""
 
     code: str
     text: str
@@ -40,7 +42,14 @@ class Refused(NamedTuple):
 class Refusal(EdgeFLError):
     """The set is not opened."""
 
-    def __init__(self, code: str, text: str) -> None:
+    def __init__(self, code: str, text: str, unopened: tuple[str, ...] = ()) -> None:
         super().__init__(text)
         assert code in REASONS, code
-        self.refused = Refused(code, text)
+        self.refused = Refused(code, text, unopened)
+
+
+def of_devices(code: str, devices: Collection[str], text: str) -> Refusal:
+    """All these devices are the reason: a helper that named one at a time would cost as many asks as there are."""
+    first, *more = sorted(devices)
+    others = f" and {len(more)} more, such as {more[0]}" if more else ""
+    return Refusal(code, f"{first}{others}, {text}", (first, *more)[:MAX_NAMED])

@@ -5,7 +5,8 @@
             | each: length u8, device | SHA-256 of its packed vector 32 | signature 64
                     | for each helper: length u16, box
             then the seal: signature 64 | length u16, certificate
-    Answer  layout u8 | H 32 | digest of the set 32 | round u32 | epsilon f64 | length u16, reason | groups u8
+    Answer  layout u8 | H 32 | digest of the set 32 | round u32 | epsilon f64 | roster u64 | length u16, reason
+            | groups u8
             | each: devices u32, and if there are any a packed sum of masks and noise
             | in layout 2: devices u16 | each: length u8, device
             then the helper's signature 64
@@ -14,7 +15,8 @@ An ask is signed by the aggregator's key, for one helper and in the epoch of its
 their devices, so a set has one digest; the helper sees to that. It is shown the boxes for all helpers, since a device
 has signed the digest of all: were one of them taken on trust, the aggregator could put seeds of its own in the place of
 all devices' but one, and subtract them. An answer with a reason is a refusal, and has no groups. An answer of
-layout 2 names devices whose sealed seeds the helper can't open, in order, at most MAX_NAMED.
+layout 2 names the devices that are its reason, in order, at most MAX_NAMED: those whose sealed seeds the helper can't
+open, or those that it does not know as the aggregator does. `roster` is the serial of the roster that it goes by.
 """
 
 from __future__ import annotations
@@ -46,7 +48,7 @@ MAX_EPSILON = 1e12  # that terms can say, and ledgers can hold
 _ASK, _ANSWER = b"edgefl ask 1\n", b"edgefl answer 1\n"
 _ENTRY_BYTES = 1 + 64 + 32 + SIGNATURE_BYTES + MAX_HELPERS * (2 + MAX_BOX_BYTES)
 _MIDDLE = struct.Struct("<IIdIB")
-_HEAD = struct.Struct("<B32s32sId")
+_HEAD = struct.Struct("<B32s32sIdQ")
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):
@@ -100,8 +102,8 @@ class Ask(msgspec.Struct, frozen=True):
 
 class Answer(msgspec.Struct, frozen=True):
     """The sums of masks and noise, one a group: None for a group that was not opened. `epsilon` is what the helper has
-    seen spent, in `round`. `unopened`: devices of the set whose sealed seeds this helper can't open, at most MAX_NAMED,
-    in order; the group of each is not opened."""
+    seen spent, in `round`. `unopened`: devices of the set that are the reason why it is not opened, or a group of it,
+    at most MAX_NAMED, in order. `roster`: the serial of the one that the helper goes by."""
 
     digest: bytes
     set_digest: bytes
@@ -110,12 +112,13 @@ class Answer(msgspec.Struct, frozen=True):
     groups: tuple[tuple[int, bytes] | None, ...] = ()
     reason: str = ""
     unopened: tuple[str, ...] = ()
+    roster: int = 0
 
     def to_bytes(self, helper: str, key: SigningKey) -> bytes:
         """With the helper's signature."""
         reason = self.reason[:MAX_REASON].encode()[:MAX_REASON]
         layout = NAMING if self.unopened else LAYOUT
-        head = _HEAD.pack(layout, self.digest, self.set_digest, self.round, self.epsilon)
+        head = _HEAD.pack(layout, self.digest, self.set_digest, self.round, self.epsilon, self.roster)
         out = [head, len(reason).to_bytes(2, "little"), reason, bytes([len(self.groups)])]
         for group in self.groups:
             out += [bytes(4)] if group is None else [group[0].to_bytes(4, "little"), group[1]]
@@ -198,7 +201,7 @@ def read_answer(raw: bytes, helper: str, public: bytes, terms: Terms) -> Answer:
     if not verify(public, _said(_ANSWER, helper, 0, said), signature):
         raise ProtocolError(f"answer that {helper} has not signed: dropped", "signature")
     read = _Reader(said)
-    layout, digest, set_digest, round, epsilon = read.unpack(_HEAD.format)
+    layout, digest, set_digest, round, epsilon, roster = read.unpack(_HEAD.format)
     reason = _text(read.sized("<H", MAX_REASON))
     (groups,) = read.unpack("<B")
     if layout not in (LAYOUT, NAMING) or groups != (0 if reason else terms.groups) or not 0 <= epsilon <= MAX_EPSILON:
@@ -208,7 +211,7 @@ def read_answer(raw: bytes, helper: str, public: bytes, terms: Terms) -> Answer:
     read.finish()
     if digest != terms.digest:
         raise ProtocolError(f"answer of {helper} for other terms: dropped", "terms")
-    return Answer(digest, set_digest, round, epsilon, found, reason, unopened)
+    return Answer(digest, set_digest, round, epsilon, found, reason, unopened, roster)
 
 
 def _read_named(read: _Reader) -> tuple[str, ...]:

@@ -29,6 +29,7 @@ CODES = {
     "influence": "more influence than ten times the bound",
     "terms": "of a masked round with other terms, or with terms that can't be",
     "box": "a sealed seed that its helper can't open, or that is of another device",
+    "roster": "a device that a helper does not know, or by another key: one of two rosters is older",
     "sum": "masked vectors whose opened sum can't be",
 }
 FROM_A_DEVICE = frozenset(("header", "examples", "codec", "length", "finite", "steps", "influence"))

@@ -12,7 +12,6 @@ from masked_rounds import (
     asked,
     device_key,
     expected,
-    helper_keys,
     make_helper,
     make_masked,
     masked_blob,
@@ -20,6 +19,7 @@ from masked_rounds import (
     open_masked,
     resigned,
     round_in,
+    said,
     saved_in,
 )
 
@@ -29,8 +29,6 @@ from edgefl.core.params import params_to_bytes
 from edgefl.machine import Connected, Note, Publish, Received, Tick, WallTime
 from edgefl.masking.exchange import Answer
 from edgefl.masking.update import _AT_BOXES, signed
-from edgefl.protocol.envelope import Kind
-from edgefl.protocol.parts import Splitter
 from edgefl.protocol.terms import Terms
 from edgefl.protocol.update_header import UpdateHeader
 
@@ -66,19 +64,11 @@ def report(coordinator, terms, hostile, devices, now=1.0):
     return out
 
 
-def said(coordinator, answer: Answer, name: str = "north", round: int = 1, version: int = 0) -> Received:
-    """What a helper has signed, as it comes."""
-    blob = answer.to_bytes(name, helper_keys(name).signing)
-    hash = coordinator.announcer.hash
-    splitter = Splitter(blob, 60_000, kind=Kind.ANSWER, codec=0, federation=hash, round=round, version=version)
-    return Received(TOPICS.answer(name, 0), splitter.part(0))
-
-
 def refusal(coordinator, named, name: str = "north", set_digest: bytes | None = None) -> Received:
     unmasking = coordinator._unmasking
     digest = unmasking.set_digest if set_digest is None else set_digest
     answer = Answer(unmasking.terms.digest, digest, 0, 0.0, reason="box: as it says", unopened=tuple(sorted(named)))
-    return said(coordinator, answer, name, unmasking.terms.round, unmasking.terms.version)
+    return said(coordinator, answer, name)
 
 
 def test_one_device_that_seals_nonsense_costs_no_other_device_its_round():

@@ -163,7 +163,7 @@ class Checker(Witness):
         if not aggregator.alive or aggregator.machine.tally is None or round.manifest != self._manifest.id:
             return
         if (round.round, round.attempt) == (aggregator.machine.round, self.truth.start):
-            there = host.is_hostile or host.name in aggregator.machine.tally.counted
+            there = host.may_be_left_out or host.name in aggregator.machine.tally.counted
             require(there, "I06", "%s believes to be counted in round %d", host.name, round.round)
 
     # Aggregator
@@ -274,9 +274,10 @@ class Checker(Witness):
         require(counted, "I06", "receipt for %s, which is not counted", device)
 
     def _rejected(self, receipt: Receipt, device: str | None, machine: RoundCoordinator) -> None:
-        """No update is bad here, but a hostile device's. It must be of an attempt of its round that asked others, or
-        had another model, or was no profile."""
-        if receipt.round in self.truth.profiles or device == self._world.schedule.hostile:
+        """No update is bad here, but one that a helper does not open. It must be of an attempt of its round that asked
+        others, or had another model, or was no profile."""
+        schedule = self._world.schedule
+        if receipt.round in self.truth.profiles or device in (schedule.hostile, schedule.unlisted):
             return
         closed = machine.earlier.closed.get(receipt.round)
         require(closed is not None, "I06", "%s: %s", device, receipt.reason)
@@ -369,7 +370,7 @@ class Checker(Witness):
         """
         saved, truth = host.disk.truth.outbox, self.truth
         assert saved is not None
-        may_count = truth.may_count(host.name, saved) and not host.is_hostile
+        may_count = truth.may_count(host.name, saved) and not host.may_be_left_out
         require(not may_count, "I06", "%s drops its update of round %d", host.name, saved.round)
         if self._manifest.keeps_own and saved.manifest == self._manifest.id and saved.mode == "train":
             known = applied or truth.fallbacks or not truth.in_a_model(host.name, saved.round)

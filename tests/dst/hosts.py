@@ -89,6 +89,7 @@ class DeviceHost(Host[device_events.Event, device_events.Action]):
         self.last_round: Round | None = None  # that the checker has seen
         self.handicap = world.schedule.lasting.handicaps.get(name, "")
         self.is_hostile = name == world.schedule.hostile
+        self.may_be_left_out = name in (world.schedule.hostile, world.schedule.unlisted)  # by a helper's word
         self._job: TrainJob | None = None
         rate = world.schedule.lasting.rate_of(name)
         if rate is not None:

@@ -22,7 +22,7 @@ from edgefl.device.masked import terms_of
 from edgefl.device.policy import OPEN, OwnersWord
 from edgefl.errors import StoreError
 from edgefl.helper import events as helper_events
-from edgefl.helper.events import Find, Found, JobDone, Keys, SaveOpened, SaveState
+from edgefl.helper.events import Find, Found, JobDone, Keys, RosterRead, SaveOpened, SaveState
 from edgefl.helper.events import Open as OpenJob
 from edgefl.helper.helper import Helper
 from edgefl.helper.least import Least
@@ -72,14 +72,16 @@ def draw(seed: int) -> Schedule:
         found.manifest, codec="raw32", codec_options={}, forms=[], error_feedback=False, downlink="raw32",
         downlink_options={}, span=1, local=None,
     )  # fmt: skip
-    return replace(found, manifest=manifest, config=rounds, masked=True, hostile=_hostile(seed, found, rounds))
+    left_out = _left_out(seed, found, rounds)
+    hostile, unlisted = (left_out if seed % 3 == kind else "" for kind in (1, 2))
+    return replace(found, manifest=manifest, config=rounds, masked=True, hostile=hostile, unlisted=unlisted)
 
 
-def _hostile(seed: int, schedule: Schedule, rounds: RoundSettings) -> str:
-    """The device that seals nonsense, where the others that have no handicap are enough for a round; "" is none."""
+def _left_out(seed: int, schedule: Schedule, rounds: RoundSettings) -> str:
+    """A device that helpers may leave out: the others that have no handicap are enough for a round; "" is none."""
     healthy = [device for device in schedule.devices if device not in schedule.lasting.handicaps]
     enough = len(healthy) > max(rounds.min_reports, LEAST)
-    return healthy[seed % len(healthy)] if seed % 3 == 1 and enough else ""
+    return healthy[seed % len(healthy)] if enough else ""
 
 
 def privacy_of(schedule: Schedule) -> PrivacySettings:
@@ -206,6 +208,7 @@ class HelperDisk(FailingDisk):
         self.state = State()
         self.answers: dict[int, bytes] = {}
         self.starts = 0
+        self.roster = 1  # the serial of the one in its folder of keys
 
     def save(self, state: State, answer: bytes | None = None) -> None:
         def write() -> None:
@@ -225,13 +228,24 @@ class HelperHost(Host[helper_events.Event, helper_events.Action]):
     def __init__(self, world: World) -> None:
         super().__init__(world, f"helper-{HELPER}")
         self.disk = HelperDisk()
+        if world.schedule.unlisted:
+            world.clock.at(world.schedule.heal_at * (5 + world.schedule.seed % 4) / 8, self._replace_roster)
+
+    def _replace_roster(self) -> None:
+        """The operator has brought the newest one."""
+        self.disk.roster = 2
+        if self.alive:
+            self.feed(RosterRead(self._roster()))
+
+    def _roster(self) -> Roster:
+        keys, unlisted = aggregators_keys(self.world.schedule), self.world.schedule.unlisted
+        assert keys is not None
+        devices = {name: member for name, member in keys[1].devices.items() if self.disk.roster > 1 or name != unlisted}
+        return msgspec.structs.replace(keys[1], serial=self.disk.roster, devices=devices)
 
     def boot_up(self) -> None:
         self.disk.starts += 1
-        keys = aggregators_keys(self.world.schedule)
-        assert keys is not None
-        roster: Roster = keys[1]
-        self.machine = Helper(helper_keys(), roster, Least(devices=LEAST), self.disk.state)
+        self.machine = Helper(helper_keys(), self._roster(), Least(devices=LEAST), self.disk.state)
         try:
             for action in self.machine.begin():
                 self.carry_out(action)
@@ -261,7 +275,7 @@ class HelperHost(Host[helper_events.Event, helper_events.Action]):
         blob, answers = envelope.data, self.disk.answers
         found = [opened for opened in self.disk.state.opened if blob in answers.get(opened.round, b"")]
         found = [opened for opened in found if envelope.parts > 1 or answers[opened.round] == blob]
-        reason_bytes = int.from_bytes(blob[77:79], "little")  # exchange.Answer: 1 + 32 + 32 + 4 + 8
+        reason_bytes = int.from_bytes(blob[85:87], "little")  # exchange.Answer: 1 + 32 + 32 + 4 + 8 + 8
         require(bool(found) or reason_bytes > 0, "I34", "an answer that is not durable")
         for opened in found:
             self.world.checker.masked.answered(opened.round, bytes.fromhex(opened.set_digest))

@@ -93,6 +93,7 @@ class Schedule:
     lasting: Lasting
     masked: bool = False  # rounds are (masked.py)
     hostile: str = ""  # the device that seals nonsense in masked rounds
+    unlisted: str = ""  # the device that the helper's roster lacks, until it is replaced
 
     @classmethod
     def draw(cls, seed: int) -> Schedule:

@@ -48,6 +48,27 @@ def test_a_device_that_is_not_enrolled():
     assert "stranger, by roster 1" in reason
 
 
+def test_all_devices_that_the_roster_does_not_have_are_named_and_nothing_is_opened():
+    """So the set without them can be opened in the same round, by a newer roster the whole one can't be any more."""
+    terms, desk = terms_of(), Desk(roster=roster_of(*DEVICES[:3], serial=4))
+    whole = ask_of(terms, DEVICES[:5])
+    reason = refused(desk, whole, "unknown")
+    assert f"{DEVICES[3]} and 1 more, such as {DEVICES[4]}, by roster 4" in reason
+    answer = desk.ask(whole)
+    assert answer is not None and (answer.unopened, answer.roster) == (tuple(DEVICES[3:5]), 4)
+    left = desk.ask(ask_of(terms, DEVICES[:3]))
+    assert left is not None and (left.reason, left.unopened, left.roster) == ("", (), 4)
+    desk.feed(RosterRead(roster_of(serial=5)))
+    refused(desk, whole, "second")
+
+
+def test_all_devices_whose_key_the_roster_does_not_have_are_named():
+    terms = terms_of()
+    entries = [entry_of(DEVICES[0], terms), *(entry_of(name, terms, THIEF) for name in DEVICES[1:3])]
+    answer = Desk().ask(with_entries(ask_of(terms), *entries))
+    assert answer is not None and answer.unopened == tuple(DEVICES[1:3])
+
+
 def test_a_device_that_is_revoked_from_the_moment_in_which_the_roster_is_read():
     desk, ask = Desk(), ask_of(terms_of(2))
     first = desk.ask(ask_of(terms_of(1)))

@@ -24,6 +24,7 @@ from edgefl.coordinator.leads import Leads
 from edgefl.coordinator.masked_sum import MaskedSum
 from edgefl.coordinator.state import CoordinatorState
 from edgefl.coordinator.summing import Summing
+from edgefl.coordinator.unlisted import Unlisted
 from edgefl.coordinator.unmasking import Unmasking
 from edgefl.coordinator.unopened import Unopened
 from edgefl.device import masked as device_masked
@@ -84,7 +85,7 @@ def test_a_helper_opens_a_second_set_of_a_round(monkeypatch):
     monkeypatch.setattr(State, "of_round", lambda *args: None)
     monkeypatch.setattr(helper_asked, "check_round", lambda *args: None)
     monkeypatch.setattr("edgefl.coordinator.state.CoordinatorState._asked_before", lambda self, asked: None)
-    assert broken(300, known=62) in ("I35", "I34")
+    assert broken(300, known=61) in ("I35", "I34")
 
 
 def test_a_vector_is_added_twice(monkeypatch):
@@ -123,6 +124,18 @@ def test_a_device_that_seals_nonsense_is_barred_and_stays_in_the_set(monkeypatch
     monkeypatch.setattr(MaskedSum, "without", lambda self, devices: None)
     named = "coordinator/test_sealed_nonsense::test_one_device_that_seals_nonsense_costs_no_other_device_its_round"
     assert breaks(monkeypatch, named)
+
+
+def test_a_device_that_a_helper_did_not_know_is_never_asked_again(monkeypatch):
+    monkeypatch.setattr(Unlisted, "hear", lambda *args: [])
+    assert broken(60, known=47) == "I07"
+
+
+def test_devices_that_a_helper_does_not_know_are_asked_again_and_again(monkeypatch):
+    """No promise is broken, and each round costs them an update: a test of its own says that it does not."""
+    monkeypatch.setattr(Unlisted, "name", lambda *args: None)
+    name = "test_it_is_asked_again_once_the_helper_has_a_newer_roster"
+    assert breaks(monkeypatch, f"coordinator/test_unlisted::{name}")
 
 
 LEADS = "coordinator/test_leads::test_"

@@ -36,11 +36,14 @@ from edgefl.helper.noise import Drawn
 from edgefl.helper.state import State
 from edgefl.machine import Connected, Note, Publish, Received
 from edgefl.masking import sealed
+from edgefl.masking.exchange import Answer
 from edgefl.masking.update import mask
 from edgefl.masking.vector import mean
 from edgefl.protocol import signed_update
+from edgefl.protocol.envelope import Kind
 from edgefl.protocol.inbox import Inbox
 from edgefl.protocol.messages import RETAINED_LIMIT, decode
+from edgefl.protocol.parts import Splitter
 from edgefl.protocol.round import Round
 from edgefl.protocol.signed_update import Context
 from edgefl.protocol.terms import Party, Terms
@@ -174,6 +177,15 @@ def answer_of(helper: Helper, asks: list[Received], kept: dict[int, bytes] | Non
                 case Publish(topic, payload):
                     out.append(Received(topic, payload))
     return out
+
+
+def said(coordinator: RoundCoordinator, answer: Answer, name: str = "north") -> Received:
+    """What a helper has signed of the set that it is asked for, as it comes."""
+    assert coordinator._unmasking is not None
+    blob, terms = answer.to_bytes(name, helper_keys(name).signing), coordinator._unmasking.terms
+    place = {"federation": coordinator.announcer.hash, "round": terms.round, "version": terms.version}
+    splitter = Splitter(blob, 60_000, kind=Kind.ANSWER, codec=0, **place)
+    return Received(TOPICS.answer(name, 0), splitter.part(0))
 
 
 def saved_in(actions) -> SavedAsk:

@@ -7,18 +7,18 @@ SOURCES := pyproject.toml setup.py $(shell find src)
 GUARD_HEADERS := $(and $(wildcard /usr/include/mosquitto_plugin.h),$(wildcard /usr/include/mosquitto.h))
 C_FILES := $(wildcard src/*.[ch] src/*/*.[ch] tests/sanitize/*.c tests/fuzz/*.c examples/mcu/*.[ch] broker/guard/*.[ch])
 
-.PHONY: demo test test-e2e test-daemons test-pages test-library lint coverage docs bench bench-gate arm-report soak soak-masked soak-kill soak-link soak-slow soak-rounds soak-churn soak-strace soak-day slow-links brokers brokers-install sanitize fuzz aarch64 mcu dist wheels deb test-aarch64 clean-package clean-pi clean-start clean-clone clean-container guard acl-matrix hostile test-zoo test-keras test-ray test-home-assistant clean
+.PHONY: demo test test-e2e test-daemons test-core test-pages test-library lint coverage docs bench bench-gate arm-report soak soak-masked soak-kill soak-link soak-slow soak-rounds soak-churn soak-strace soak-day slow-links brokers brokers-install sanitize fuzz aarch64 mcu dist wheels deb test-aarch64 clean-package clean-pi clean-start clean-clone clean-container guard acl-matrix hostile test-zoo test-keras test-ray test-home-assistant clean
 
 demo: $(VENV)/demo.stamp  ## ten agents learn to read digits on this machine
 	rm -rf edgefl-run
 	$(VENV)/bin/edgefl demo
 
-# Four parts side by side: two of daemons that mostly wait, the pages, and the library, which computes. The targets of
-# ALSO begin as parts end.
+# Five parts side by side: the core and the library compute, the others mostly wait. The targets of ALSO begin as parts end.
 E2E := tests/e2e
 DAEMONS := tests/daemons tests/home_assistant tests/hostile
+CORE_TESTS := tests/core tests/codecs tests/onnx tests/mcu
 PAGES := tests/docs
-PARTS := test-e2e test-daemons test-library test-pages
+PARTS := test-e2e test-daemons test-core test-library test-pages
 test: $(VENV)/dev.stamp
 	@test -z '$(GUARD_HEADERS)' || $(MAKE) --no-print-directory guard
 	@$(MAKE) --no-print-directory --jobs=$(words $(PARTS)) --output-sync=target $(PARTS) $(ALSO)
@@ -30,11 +30,14 @@ test-e2e:
 test-daemons:
 	$(PY) -m pytest --durations=25 $(DAEMONS)
 
+test-core:
+	$(PY) -m pytest --durations=25 $(CORE_TESTS)
+
 test-pages:
 	$(PY) -m pytest --durations=25 $(PAGES)
 
 test-library:
-	$(PY) -m pytest --durations=25 tests $(patsubst %,--ignore=%,$(E2E) $(DAEMONS) $(PAGES))
+	$(PY) -m pytest --durations=25 tests $(patsubst %,--ignore=%,$(E2E) $(DAEMONS) $(CORE_TESTS) $(PAGES))
 
 lint: $(VENV)/dev.stamp
 	$(PY) -m ruff check .

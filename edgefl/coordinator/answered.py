@@ -13,17 +13,18 @@ from ..protocol.terms import Party
 
 class Answered:
     """`of` tells round and epsilon; 0 and 0.0 of a helper that has answered nothing yet under these keys.
-    `signer_epoch`: the newest epoch of our certificate in which a sum was opened."""
+    `signer_epoch`: the newest epoch of our certificate in which a sum was opened. `led`: rounds were left out at a
+    helper's word, and no sum was opened since."""
 
     def __init__(self) -> None:
-        self.signer_epoch = 0
+        self.signer_epoch, self.led = 0, False
         self._newest: dict[str, tuple[int, int, float]] = {}  # name -> epoch, round, epsilon
 
     def learn(self, record: RoundRecord) -> None:
         """A round is over; `helped` has those that opened its sum."""
         for name, epoch in record.helped.items():
             self._newest[name] = epoch, record.round, record.epsilon
-        self.signer_epoch = max(self.signer_epoch, record.signer_epoch)
+        self.signer_epoch, self.led = max(self.signer_epoch, record.signer_epoch), record.led
 
     def of(self, party: Party) -> tuple[int, float]:
         epoch, round, epsilon = self._newest.get(party.name, (0, 0, 0.0))

@@ -7,6 +7,9 @@ The aggregator makes a round's set and its epsilon durable before it asks. A dat
 the next epoch of the aggregator's certificate: devices go by no round that goes back, and helpers by no second run. So
 a helper may lead until the first sum that is opened in an epoch; then all know the same, and a record says so
 (answered.py). From then on nobody but this aggregator asks: what a helper signs beyond our ledger is not taken over.
+
+A lead may leave no round of a federation that has a fixed number of them. Such a federation does not end, since its
+rounds were not run, or by another aggregator: it waits for its operator, across restarts too, until a sum was opened.
 """
 
 from __future__ import annotations
@@ -51,11 +54,23 @@ class Leads(Unopened):
         if not self._may_lead:
             self._disbelieve(f"round {newest} was opened")
             return
+        self._answered.led = True
         self._least_round = min(newest, self.round + LEAP) + 1
         if self.config.rounds is not None:
             self._least_round = min(self._least_round, self.config.rounds)
         text = f"a helper has opened round {newest}, so this aggregator was restored from a backup"
         self._out.append(Note("warning", f"{text}: round {self._least_round} is next", round=self.round))
+
+    @property
+    def _misled(self) -> str:
+        """Why the federation waits where its rounds are done; "" if it ends."""
+        if not self._answered.led:
+            return ""
+        return (
+            f"its {self.config.rounds} rounds are over, some were left out at a helper's word, without a sum since."
+            " If this aggregator was restored from a backup, raise [rounds] rounds by as many as its model lacks; else "
+            "the helper is at fault"
+        )
 
     def _disbelieve(self, what: str) -> None:
         text = (

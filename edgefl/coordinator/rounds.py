@@ -36,7 +36,8 @@ class Rounds(Watching, Profiling, Summing):
             return
         self._pass_over()
         if self.config.rounds is not None and self.round > self.config.rounds:
-            self._finish(f"{self.config.rounds} rounds are done", now)
+            if not self._waits_for_operator(self._misled, now):
+                self._finish(f"{self.config.rounds} rounds are done", now)
             return
         if refusal := self._beyond_budget():
             self._finish(refusal, now)
@@ -51,6 +52,13 @@ class Rounds(Watching, Profiling, Summing):
             self._out.append(self._publish_round(now))
         if look.ask:
             self._out.append(self.announcer.publish_manifest())
+
+    def _waits_for_operator(self, why: str, now: float) -> bool:
+        """Whether the federation does not end, for this reason; "" is none. It is said once."""
+        if why and self._asks_operator != why:
+            self._out += [Note("error", f"this federation waits for its operator: {why}"), self._publish_round(now)]
+        self._asks_operator, self._announced_wait = why, self._announced_wait or bool(why)
+        return bool(why)
 
     def _next_mode(self) -> Mode:
         """The mode of the next round."""
@@ -108,7 +116,7 @@ class Rounds(Watching, Profiling, Summing):
             gathering=gathering, keeps_losses=self.selection is not None, masked=masked,
         )  # fmt: skip
         self.admission.open(self.round)
-        self.phase, self._announced_wait = "open", False
+        self.phase, self._announced_wait, self._asks_operator = "open", False, ""
         self.readiness.opened(now)
         if mode == "train":
             self.strategy.shown(self.announcer.shown_sides)
@@ -212,7 +220,7 @@ class Rounds(Watching, Profiling, Summing):
         record = msgspec.structs.replace(
             record, closed_at=round(self.clock.at(now) or 0), budgets=self.presence.budgets(),
             refused=self.admission.refused.take(), barred=self.admission.barred,
-            signer_epoch=self._answered.signer_epoch,
+            signer_epoch=self._answered.signer_epoch, led=self._answered.led,
         )  # fmt: skip
         if params is not None:
             self.signing.advance(params, record.version)

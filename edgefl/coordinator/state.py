@@ -94,6 +94,7 @@ class CoordinatorState:
         self.resting = Resting(0 if masked is None else masked.settings.separation)
         self._answered, self.unlisted = Answered(), Unlisted()
         self._least_round = 0  # that may be opened, as a helper says
+        self._asks_operator = ""  # why the federation waits for its operator
         self.presence = Presence(only_fresh=config.only_new_data, expect=config.expect)
         self.announcer = Announcer(
             manifest, params, version, attempt=attempt, root=root,

@@ -59,7 +59,8 @@ class Watching(Candidates, Ordered):
         needed = self.readiness.needed(first=self.version == 0 and self.tally is None) if is_short else 0
         mismatch = self.readiness.absence.mismatch.advice(self.presence.statuses.values())
         others = advice.of(self.presence, self.admission.barred, roll, needed=needed, topic=self.topics.any_status)
-        return [*mismatch, *self.unlisted.advice(), *others]
+        waits = [self._asks_operator] if self._asks_operator else []
+        return [*waits, *mismatch, *self.unlisted.advice(), *others]
 
     def _unix(self, at: float | None) -> int:
         """Seconds after the start of 1970; 0 if that is not known."""

@@ -22,10 +22,10 @@ from masked_rounds import (
     terms_maker,
 )
 
-from edgefl.coordinator.events import Finished, SignerRead
+from edgefl.coordinator.events import Finished, Reconfigured, SignerRead
 from edgefl.coordinator.leads import LEAP
 from edgefl.helper.state import State
-from edgefl.machine import Connected, Note, Received
+from edgefl.machine import Connected, Note, Received, Tick
 from edgefl.masking.exchange import Answer
 from edgefl.privacy.ledger import Ledger, SaveLedger
 from edgefl.protocol.envelope import Kind
@@ -106,6 +106,60 @@ def test_no_refusal_ends_a_federation_by_its_number_of_rounds():
     coordinator, _, _ = closed(FIVE, rounds=20)
     out = feed(coordinator, says(coordinator, "old: ", opened=500), now=2.0)
     assert round_in(out).round == 20 and not of(out, Finished)
+
+
+def old(coordinator, opened: int, now: float):
+    return feed(coordinator, says(coordinator, f"old: round {opened} was opened", opened=opened), now=now)
+
+
+def led_to_the_end(**options):
+    """A coordinator with twenty rounds whose helper has refused two of them as old; what the second refusal did."""
+    coordinator, _, _ = closed(FIVE, rounds=20, **options)
+    out = old(coordinator, 19, 2.0)
+    assert round_in(out).round == 20
+    report(coordinator, out, 3.0)
+    return coordinator, old(coordinator, 20, 4.0)
+
+
+def test_nor_do_two_and_the_operator_is_told_what_to_do():
+    """Else two refusals, true or false, would end it with the model that it has, as if its rounds had been run."""
+    coordinator, out = led_to_the_end()
+    assert not of(out, Finished) and coordinator.phase == "waiting" and round_in(out).state == "waiting"
+    (error,) = errors(out)
+    assert "left out at a helper's word" in error and "raise [rounds] rounds" in error
+    out = feed(coordinator, Tick(), *map(status, FIVE), now=1000.0)
+    assert not errors(out) and not of(out, Finished), "it is said once"
+    assert coordinator.wake_at is None or coordinator.wake_at > 1000.0
+
+
+def test_a_restart_does_not_end_it_either():
+    _, out = led_to_the_end()
+    start = {"recent": [commit_of(out).record], "round": 21, "version": 0, "attempt": 2, "watched": True}
+    again = make_masked(rounds=20, start=start)
+    out = feed(again, *map(status, FIVE), Connected(), now=5.0)
+    assert not of(out, Finished) and errors(out)
+    assert any("raise [rounds] rounds" in line for line in again.summary(6.0).advice)
+
+
+def test_it_goes_on_once_the_operator_has_raised_the_number_of_rounds_and_ends_after_a_sum_was_opened():
+    coordinator, _ = led_to_the_end(start={"watched": True})
+    config = msgspec.structs.replace(coordinator.config, rounds=21)
+    out = feed(coordinator, Reconfigured(config, coordinator.gate.settings), now=5.0)
+    assert round_in(out).round == 21
+    assert not any("[rounds] rounds" in line for line in coordinator.summary(5.5).advice)
+    out = report(coordinator, out, 6.0)
+    helper = make_helper(state=State(serial=1, signer_epoch=1, run=RUN, round=20, epoch=1))
+    out = feed(coordinator, *answer_of(helper, asked(out)), now=7.0)
+    assert commit_of(out).record.state == "committed" and not commit_of(out).record.led
+    assert [done.reason for done in of(out, Finished)] == ["21 rounds are done"]
+
+
+def test_a_federation_whose_last_sum_was_opened_after_a_lead_ends_as_any_other():
+    coordinator, _, _ = closed(FIVE, rounds=20)
+    out = report(coordinator, old(coordinator, 19, 2.0), 3.0)
+    helper = make_helper(state=State(serial=1, signer_epoch=1, run=RUN, round=19, epoch=1))
+    out = feed(coordinator, *answer_of(helper, asked(out)), now=4.0)
+    assert [done.reason for done in of(out, Finished)] == ["20 rounds are done"]
 
 
 def test_once_a_sum_was_opened_no_helper_leaves_out_rounds():

@@ -1,22 +1,21 @@
 """ModelFetch: how a device gets a round's model in the fewest bytes, from what it holds and what the broker has.
 
-The round names frames that lead to its version (coordinator/downlink.py): deltas, each from the frame before, and
-keyframes. The device starts at a frame that it holds or at a keyframe, whichever costs fewer bytes. It fetches and
-decodes one payload after another, and checks each result by its digest. Before the first keyframe it fetches the base,
-the params that no training changes, if the manifest has one and the device lacks it. Part of DeviceSession; no I/O.
+The round names frames that lead to its version. The device starts at a frame that it holds or at a keyframe, whichever
+costs fewer bytes (way.py). It fetches and decodes one payload after another, and checks each result by its digest.
+Before the first keyframe it fetches the base, the params that no training changes, if the manifest has one and the
+device lacks it. Part of DeviceSession; no I/O.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import numpy as np
 
 from ..codecs import Codec
 from ..core.params import DIGEST, digest_of, params_from_bytes, params_to_bytes, sha256_of
-from ..errors import CodecError, ProtocolError
+from ..errors import CodecError
 from ..machine import Note, Subscribe
 from ..protocol.manifest import Manifest
 from ..protocol.round import Frame, Round
@@ -26,51 +25,10 @@ from .events import Action, KeepBase
 from .frozen import Frozen
 from .patience import Patience
 from .shelf import Proven, Shelf
+from .way import BASE, Piece, onward, shortest
 
 PATIENCE_S = 30.0  # before asking again, if nothing moves
 OTHER_BYTES = 64 * 1024  # that may arrive beside the parts that were asked for
-
-
-def check_frames(round: Round, manifest: Manifest) -> None:
-    """ProtocolError if the round's frames don't lead to its version, or are longer than the plan allows."""
-    keyframe, delta = manifest.model_codecs
-    num_params = manifest.model_size
-    last = round.frames[-1]
-    if (last.version, last.digest) != (round.version, round.model_sha256[:DIGEST]):
-        raise ProtocolError(f"round {round.round}: its frames lead to version {last.version}, not {round.version}")
-    if not any(frame.keyframe for frame in round.frames) or not all(f.delta for f in _after_keyframe(round.frames)):
-        raise ProtocolError(f"round {round.round}: its frames lead nowhere without a model that is held already")
-    longest = delta.bound(num_params) if delta else 0
-    for frame in round.frames:
-        if frame.keyframe > keyframe.bound(num_params) or frame.delta > longest:
-            size = max(frame.keyframe, frame.delta)
-            raise ProtocolError(f"round {round.round}: a frame of {size} bytes is longer than the plan allows")
-
-
-def _after_keyframe(frames: list[Frame]) -> list[Frame]:
-    newest = max((index for index, frame in enumerate(frames) if frame.keyframe), default=0)
-    return frames[newest + 1 :]
-
-
-def _payload(frame: Frame, is_delta: bool) -> tuple[int, str, int, int]:
-    """What makes one of the frame's payloads the same in the message of another round."""
-    length, slot = (frame.delta, frame.delta_slot) if is_delta else (frame.keyframe, frame.keyframe_slot)
-    return frame.version, frame.digest, length, slot
-
-
-class Piece(NamedTuple):
-    """A payload on the way: a frame's delta or keyframe, or the base, which belongs to no frame."""
-
-    frame: Frame | None = None
-    is_delta: bool = False
-
-    @property
-    def length(self) -> int:
-        assert self.frame is not None
-        return self.frame.delta if self.is_delta else self.frame.keyframe
-
-
-BASE = Piece()
 
 
 class ModelFetch:
@@ -116,35 +74,17 @@ class ModelFetch:
 
     def _way(self) -> tuple[bytes, deque[Piece]]:
         """What to start from, b"" for a keyframe, and what to fetch."""
-        _, start, whole = self._shortest(0)
-        lacks = whole and self._lacks_base()
-        if lacks:
-            _, start, whole = self._shortest(self._base_size)
         frames = self.round.frames
-        ahead = deque(Piece(frame, True) for frame in frames[start + 1 :])
-        if not whole:
-            return self._held[frames[start].digest], ahead
-        ahead.appendleft(Piece(frames[start]))
+        way = shortest(frames, self._held)
+        lacks = way.whole and self._lacks_base()
+        if lacks:
+            way = shortest(frames, self._held, self._base_size)
+        ahead = deque(way.pieces(frames))
+        if not way.whole:
+            return self._held[frames[way.start].digest], ahead
         if lacks:
             ahead.appendleft(BASE)
         return b"", ahead
-
-    def _shortest(self, more: int) -> tuple[int, int, bool]:
-        """The bytes of the shortest way, the frame that it starts at, and whether at its keyframe, which takes so many
-        `more`."""
-        frames = self.round.frames
-        best: tuple[int, int, bool] | None = None
-        for index, frame in enumerate(frames):
-            if not all(after.delta for after in frames[index + 1 :]):
-                continue
-            rest = sum(after.delta for after in frames[index + 1 :])
-            if frame.digest in self._held:
-                best = min(best or (rest, index, False), (rest, index, False))
-            if frame.keyframe:
-                whole = (rest + frame.keyframe + more, index, True)
-                best = min(best or whole, whole)
-        assert best is not None  # check_frames has found a keyframe
-        return best
 
     @property
     def _base_size(self) -> int:
@@ -231,20 +171,18 @@ class ModelFetch:
         the payload counts: on a slow link no fetch would ever end in a fleet whose rounds are shorter."""
         if self._piece.frame is None:
             before, self.round = self.round, round
-            start, ahead = self._way()
-            if ahead and ahead[0] == BASE:
-                ahead.popleft()
-                self._base, self._ahead = start, ahead
+            start, way = self._way()
+            if way and way[0] == BASE:
+                way.popleft()
+                self._base, self._ahead = start, way
                 return True
             self.round = before
             return False
-        wanted = _payload(self._piece.frame, self._piece.is_delta)
-        for index, frame in enumerate(round.frames):
-            after = round.frames[index + 1 :]
-            if _payload(frame, self._piece.is_delta) == wanted and all(later.delta for later in after):
-                self.round, self._ahead = round, deque(Piece(later, True) for later in after)
-                return True
-        return False
+        ahead = onward(round.frames, self._piece)
+        if ahead is None:
+            return False
+        self.round, self._ahead = round, deque(ahead)
+        return True
 
     @property
     def reached(self) -> dict[str, bytes]:

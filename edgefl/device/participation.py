@@ -17,8 +17,9 @@ from . import inbound
 from .budget import Refusal
 from .engagement import Engagement
 from .events import Failed, StartTraining, Trained, TrainJob
-from .model_fetch import ModelFetch, check_frames
+from .model_fetch import ModelFetch
 from .update_report import UpdateReport
+from .way import check_frames
 from .work import Terms, Training, Work, goes_on
 
 IN_ITS_LOG = "the round was not trained: this device's log says why"  # reasons have losses and numbers of examples

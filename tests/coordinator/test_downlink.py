@@ -13,8 +13,9 @@ from edgefl import _core
 from edgefl.coordinator.downlink import SLOTS, SLOTS_OF_ONE, Downlink
 from edgefl.coordinator.retained_model import RetainedModel
 from edgefl.core.params import digest_of, params_sha256, to_bfloat16
-from edgefl.device.model_fetch import ModelFetch, check_frames
+from edgefl.device.model_fetch import ModelFetch
 from edgefl.device.patience import Patience
+from edgefl.device.way import check_frames
 from edgefl.errors import ProtocolError, UsageError
 from edgefl.machine import Subscribe
 from edgefl.onnx import zoo

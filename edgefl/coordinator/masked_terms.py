@@ -12,6 +12,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from ..core.seeds import derived_seed
 from ..errors import ProtocolError, UsageError
 from ..history_record import RoundRecord
@@ -124,14 +126,15 @@ class MaskedTerms:
         return 1 if self.ledger is None or self.ledger.run != self._run else self.ledger.round + 1
 
     def _epsilon(self, round: int, mode: Mode = "train") -> float:
-        """Once this round is over."""
+        """Once this round is over; never less than devices were told before."""
         if (mechanism := self._mechanism(mode)) is None:
             return 0.0
         if self.ledger is None:
             raise UsageError("noise is accounted in a ledger, and there is none: masked rounds need keys")
-        if self._known[:3] != (self.ledger, round, mode):  # which takes a tenth of a second
-            self._known = self.ledger, round, mode, self.ledger.after(mechanism, self._run, round)
-        return self._known[3]
+        spent = msgspec.structs.replace(self.ledger, highest=0.0)
+        if self._known[:3] != (spent, round, mode):  # which takes a tenth of a second
+            self._known = spent, round, mode, spent.after(mechanism, self._run, round)
+        return max(self._known[3], self.ledger.highest)
 
     def refusal(self, round: int, mode: Mode = "train") -> str:
         """Why this round may not open: the budget is spent; "" if it may."""
@@ -142,12 +145,17 @@ class MaskedTerms:
         except UsageError as error:  # correlated noise is for so many rounds alone
             return str(error)
 
+    def tell(self, terms: Terms) -> list[SaveLedger]:
+        """Devices are about to be told these terms: what must be durable before that."""
+        return [] if self.ledger is None else self._write(self.ledger.tell(terms.epsilon))
+
     def spend(self, terms: Terms) -> list[SaveLedger]:
         """The helpers are about to be asked for noise: what must be durable before that."""
         mechanism = self._mechanism("train" if terms.profile is None else "profile")
         if self.ledger is None or mechanism is None:
             return []
-        return self._write(self.ledger.spend(mechanism, self._run, terms.round, terms.digest.hex()))
+        paid = self.ledger.spend(mechanism, self._run, terms.round, terms.digest.hex())
+        return self._write(paid.charged(terms.epsilon))
 
     def is_behind(self, epsilon: float) -> bool:
         """Whether our ledger says that less is spent."""
@@ -158,7 +166,7 @@ class MaskedTerms:
         return [] if self.ledger is None else self._write(self.ledger.hear(epsilon, self._run, round))
 
     def _write(self, ledger: Ledger) -> list[SaveLedger]:
-        if ledger is self.ledger:
+        if ledger == self.ledger:
             return []
         self.ledger = ledger
         return [SaveLedger(ledger)]

@@ -43,6 +43,7 @@ class Summing(Leads):
             round=self.round, version=self.version, model_sha256=announcer.downlink.sha256,
             manifest=announcer.manifest_id, mode=mode,
         )  # fmt: skip
+        self._out += self.masked.tell(terms)
         return MaskedSum(terms, self.masked.certificates)
 
     def _begin_unmasking(

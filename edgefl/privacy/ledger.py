@@ -41,6 +41,7 @@ class Ledger(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `purpose` names what that round's noise is for: the digest of its terms and its counted set. The stretch is of
     `noise` and began with the round `first`. One device can have taken part in `times` of its rounds at most, if it did
     so as early as it could: in `first` and, after every separation, in the next that had noise. The last is `counted`.
+    `highest` is the most that devices were told, of rounds too that were abandoned and whose noise nobody has used.
     """
 
     root: Annotated[str, Meta(pattern=r"^[0-9a-f]{16,64}\Z")]
@@ -54,6 +55,7 @@ class Ledger(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     first: Count = 0
     times: Count = 0
     counted: Count = 0
+    highest: Spent = 0.0
 
     def after(self, noise: Mechanism, run: str, round: int) -> float:
         """Epsilon once this round of this run is over; StoreError for a round before the newest."""
@@ -84,6 +86,16 @@ class Ledger(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             times=times, counted=counted,
         )  # fmt: skip
 
+    def tell(self, epsilon: float) -> Ledger:
+        """The ledger, which must be durable before devices are told that so much is spent once a round is over. They go
+        by no terms that tell less, and less it would be if that round were abandoned and the next had more noise."""
+        return self if epsilon <= self.highest else msgspec.structs.replace(self, highest=epsilon)
+
+    def charged(self, epsilon: float) -> Ledger:
+        """The ledger, whose newest round is paid for, if its terms have told `epsilon`: helpers take that for spent
+        (`told`), so it is, even where the round has cost less."""
+        return self if epsilon <= self.epsilon else self._raised(epsilon, 0)
+
     def told(self, epsilon: float) -> Ledger:
         """The ledger, whose newest round is paid for, once an aggregator has told what is spent after that round;
         StoreError if that is less than what this ledger computes.
@@ -93,9 +105,12 @@ class Ledger(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """
         if epsilon < self.epsilon * (1 - ROUNDING):
             raise StoreError(f"epsilon {epsilon:.6g} was told, and {self.epsilon:.6g} is spent")
+        return self._raised(epsilon, 0 if self.counted == self.round else 1)
+
+    def _raised(self, epsilon: float, later: int) -> Ledger:
+        """So much is spent, and what the rounds of this stretch have not cost was before it, but for `later` rounds."""
         before = self.before
         if self.noise is not None and epsilon > self.epsilon * (1 + ROUNDING):
-            later = 0 if self.counted == self.round else 1
             rho = self.noise.rho(self.round - self.first + 1, self.times) + later * self.noise.rho(1)
             before = max(before, min(epsilon, accountant.until(epsilon, rho, self.delta)))  # which rounds up
         return msgspec.structs.replace(self, epsilon=epsilon, before=before)
@@ -106,7 +121,7 @@ class Ledger(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if epsilon <= self.epsilon and not (same and round > self.round):
             return self
         epsilon, round = max(epsilon, self.epsilon), max(round, self.round if same else 0)
-        return Ledger(self.root, self.delta, epsilon, run, round, before=epsilon)
+        return Ledger(self.root, self.delta, epsilon, run, round, before=epsilon, highest=self.highest)
 
     def refusal(self, budget: float | None, epsilon: float) -> str:
         """Why the federation may not spend up to `epsilon`; "" if it may."""
@@ -149,4 +164,6 @@ def newest(stored: Ledger | None, ledger: Ledger) -> Ledger:
     """What a host writes: `ledger`; StoreError if that were less than what is stored."""
     if stored is not None and ledger.epsilon < stored.epsilon:
         raise StoreError(f"epsilon falls from {stored.epsilon:g} to {ledger.epsilon:g}: stopped, since it never may")
+    if stored is not None and ledger.highest < stored.highest:
+        raise StoreError(f"devices were told of epsilon {stored.highest:g}, not {ledger.highest:g}: stopped")
     return ledger

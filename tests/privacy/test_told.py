@@ -43,19 +43,30 @@ def spent(opened: list[tuple[int, Mechanism]]) -> float:
 
 
 class Pair:
-    """Both ledgers, each with a disk. `opened`: what the helper has added noise to since it last lost its ledger."""
+    """Both ledgers, each with a disk, and the highest epsilon that `devices` were told. `opened`: what the helper has
+    added noise to since it last lost its ledger."""
 
     def __init__(self) -> None:
         self.aggregator, self.backups, self.helper = NEW, [NEW], NEW
-        self.run, self.round = 0, 0
+        self.run, self.round, self.devices = 0, 0, 0.0
         self.opened: list[tuple[int, Mechanism]] = []
 
-    def pay(self, noise: Mechanism) -> float:
-        """The aggregator's next round; what its terms tell."""
+    def tell(self, noise: Mechanism) -> float:
+        """The aggregator's next round opens; what its terms tell."""
         self.round += 1
-        self.aggregator = self.aggregator.spend(noise, f"{self.run}", self.round, f"{self.round}")
+        told = max(self.aggregator.after(noise, f"{self.run}", self.round), self.aggregator.highest)
+        assert told >= self.devices, "or they would refuse the round"
+        self.aggregator, self.devices = self.aggregator.tell(told), told
+        return told
+
+    def pay(self, noise: Mechanism) -> float:
+        """The aggregator's next round closes; what its terms have told."""
+        told, before = self.tell(noise), self.aggregator
+        paid = before.spend(noise, f"{self.run}", self.round, f"{self.round}")
+        self.aggregator = paid.charged(told)
+        assert self.aggregator.epsilon == told >= paid.epsilon and self.aggregator.before >= paid.before
         self.backups.append(self.aggregator)
-        return self.aggregator.epsilon
+        return told
 
     def open(self, noise: Mechanism, told: float) -> None:
         paid = self.helper.spend(noise, f"{self.run}", self.round, f"{self.round}").told(told)
@@ -67,6 +78,7 @@ class Pair:
     def restore(self, at: int) -> None:
         """The aggregator's database is an old one, until it hears the helper."""
         self.aggregator = self.backups[at % len(self.backups)].hear(self.helper.epsilon, f"{self.run}", self.round)
+        self.devices = 0.0  # what they know of, beyond that, is theirs to refuse
 
 
 STEPS = st.one_of(
@@ -84,7 +96,7 @@ def test_an_honest_aggregator_never_tells_less_than_a_helper_computes(separation
         noise = noise_of(separation, sigmas[0])
         for _ in range(number if what in ("open", "silent", "skip") else 0):
             if what == "skip":  # abandoned before the helper was asked
-                pair.round += 1
+                pair.tell(noise)
                 continue
             told = pair.pay(noise)
             if what == "open":

@@ -19,12 +19,18 @@ class Answered:
     def __init__(self) -> None:
         self.signer_epoch, self.led = 0, False
         self._newest: dict[str, tuple[int, int, float]] = {}  # name -> epoch, round, epsilon
+        self._opened_in: dict[str, int] = {}  # name -> epoch of our certificate
 
     def learn(self, record: RoundRecord) -> None:
         """A round is over; `helped` has those that opened its sum."""
         for name, epoch in record.helped.items():
             self._newest[name] = epoch, record.round, record.epsilon
+            self._opened_in[name] = record.signer_epoch
         self.signer_epoch, self.led = max(self.signer_epoch, record.signer_epoch), record.led
+
+    def has_opened(self, name: str, epoch: int) -> bool:
+        """Whether this helper has opened a sum in this epoch of our certificate, under any keys."""
+        return self._opened_in.get(name) == epoch
 
     def of(self, party: Party) -> tuple[int, float]:
         epoch, round, epsilon = self._newest.get(party.name, (0, 0, 0.0))

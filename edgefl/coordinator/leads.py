@@ -7,6 +7,8 @@ The aggregator makes a round's set and its epsilon durable before it asks. A dat
 the next epoch of the aggregator's certificate: devices go by no round that goes back, and helpers by no second run. So
 a helper may lead until the first sum that is opened in an epoch; then all know the same, and a record says so
 (answered.py). From then on nobody but this aggregator asks: what a helper signs beyond our ledger is not taken over.
+That is so of a helper too that is added within the epoch, and may truly know of more, since it has served before. Only
+its operator can tell it from a liar, and the next epoch is the operator's word for it.
 
 A lead may leave no round of a federation that has a fixed number of them. Such a federation does not end, since its
 rounds were not run, or by another aggregator: it waits for its operator, across restarts too, until a sum was opened.
@@ -28,15 +30,15 @@ class Leads(Unopened):
     def _may_lead(self) -> bool:
         return self._answered.signer_epoch < self.signing.epoch
 
-    def _hear(self, epsilon: float) -> None:
+    def _hear(self, unmasking: Unmasking) -> None:
         """So much is spent, as helpers have signed. Not even as much as rounding may make of it begins another stretch
         of the ledger, which costs more, once helpers know the same as we do."""
         if self.masked is None:
             return
-        behind = self.masked.is_behind(epsilon)
+        epsilon, behind = unmasking.epsilon, self.masked.is_behind(unmasking.epsilon)
         if not self._may_lead:
             if behind:
-                self._disbelieve(f"epsilon {epsilon:.6g} is spent")
+                self._disbelieve(unmasking.refused_by, f"epsilon {epsilon:.6g} is spent")
             return
         if behind:
             text = (
@@ -52,7 +54,7 @@ class Leads(Unopened):
         if newest <= self.round:
             return
         if not self._may_lead:
-            self._disbelieve(f"round {newest} was opened")
+            self._disbelieve(unmasking.refused_by, f"round {newest} was opened")
             return
         self._answered.led = True
         self._least_round = min(newest, self.round + LEAP) + 1
@@ -72,10 +74,15 @@ class Leads(Unopened):
             "the helper is at fault"
         )
 
-    def _disbelieve(self, what: str) -> None:
+    def _disbelieve(self, helper: str, what: str) -> None:
+        if self._answered.has_opened(helper, self.signing.epoch):
+            why = f"{what}, which can't be: it has opened sums in this epoch of our certificate. If"
+            when = "this aggregator was restored from a backup"
+        else:
+            why = f"{what}, and only others have opened sums in this epoch of our certificate: it is not believed. If"
+            when = "it has served this federation before"
         text = (
-            f"a helper has signed that {what}, which can't be: it has opened sums in this epoch of our certificate. "
-            "If this aggregator was restored from a backup, begin the next epoch (`edgefl keys epoch`); else the "
-            "helper is at fault, or another aggregator has our key"
+            f"helper {helper} has signed that {why} {when}, begin the next epoch (`edgefl keys epoch`), in which it is "
+            "believed; else it is at fault, or another aggregator has our key"
         )
-        self._out.append(Note("error", text, "a helper's lead", round=self.round))
+        self._out.append(Note("error", text, f"lead of {helper}", round=self.round))

@@ -158,7 +158,7 @@ class Summing(Leads):
             self._bar_unopened(helper, devices, unmasking.saved.entries, now)
         self._unmasking = None
         self._answered.learn(record)
-        self._hear(total.epsilon)
+        self._hear(unmasking)
         return record
 
     def _not_opened(self, why: str, now: float) -> Closed:
@@ -167,7 +167,7 @@ class Summing(Leads):
         unmasking, tally = self._unmasking, self.tally
         self._unmasking = None
         self.earlier.refuse(tally)
-        self._hear(unmasking.epsilon)
+        self._hear(unmasking)
         self._skip(unmasking)
         if tally.gathering is None:  # else its end is told with that of its orders
             self._out.append(Note("warning", f"round {self.round} abandoned: {why}", round=self.round))

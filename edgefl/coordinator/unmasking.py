@@ -77,6 +77,7 @@ class Unmasking:
         self._arriving: dict[str, Assembler] = {}
         self.epsilon = 0.0  # the highest that a helper has signed
         self.opened_round = 0  # the newest round of this run that a helper has opened, as its refusal says
+        self.refused_by = ""  # the helper that does not open the set
         self.rosters: dict[str, int] = {}  # the serial of the one that each helper goes by, as it has signed
         self._groups = saved.groups
 
@@ -154,7 +155,7 @@ class Unmasking:
         self.epsilon = max(self.epsilon, answer.epsilon)
         self.rosters[party.name] = answer.roster
         if answer.reason:
-            code = answer.reason.partition(":")[0]
+            self.refused_by, code = party.name, answer.reason.partition(":")[0]
             if code in PAST:
                 self.opened_round = max(self.opened_round, answer.round)
             why = f"helper {party.name} refuses to open the sum: {answer.reason}"

@@ -20,6 +20,7 @@ from masked_rounds import (
     make_masked,
     masked_parts,
     round_in,
+    said,
     terms_maker,
 )
 
@@ -39,14 +40,11 @@ FIVE = DEVICES[:5]
 NOISY = msgspec.structs.replace(PRIVACY, noise="independent", sigma=1.0, bits=24, budget=40.0)
 
 
-def says(coordinator, reason: str = "", *, opened: int = 0, epsilon: float = 0.0, unopened=()) -> Received:
+def says(coordinator, reason="", *, opened=0, epsilon=0.0, unopened=(), name="north") -> Received:
     """A refusal of the set that is asked for, as the helper signs it."""
     unmasking = coordinator._unmasking
-    terms = unmasking.terms
-    answer = Answer(terms.digest, unmasking.set_digest, opened, epsilon, reason=reason, unopened=unopened)
-    place = {"federation": coordinator.announcer.hash, "round": terms.round, "version": terms.version}
-    splitter = Splitter(answer.to_bytes("north", helper_keys().signing), 60_000, kind=Kind.ANSWER, codec=0, **place)
-    return Received(TOPICS.answer("north", 0), splitter.part(0))
+    answer = Answer(unmasking.terms.digest, unmasking.set_digest, opened, epsilon, reason=reason, unopened=unopened)
+    return said(coordinator, answer, name)
 
 
 def report(coordinator, out, now: float):
@@ -169,7 +167,7 @@ def test_once_a_sum_was_opened_no_helper_leaves_out_rounds():
     out = feed(coordinator, says(coordinator, "old: round 2; round 400 was opened", opened=400), now=4.0)
     abandoned_at = commit_of(out).record
     assert abandoned_at.state == "abandoned" and round_in(out).round == 3
-    assert "a helper has signed that round 400 was opened, which can't be" in errors(out)[0]
+    assert "helper north has signed that round 400 was opened, which can't be" in errors(out)[0]
     assert record.signer_epoch == 1
 
 
@@ -228,7 +226,7 @@ def test_no_helper_ends_a_federation_by_its_budget_once_it_has_opened_a_sum():
     assert commit_of(out).record.state == "abandoned"
     assert coordinator.phase == "open" and not of(out, Finished)
     assert paid(coordinator.masked.ledger) == paid(before)
-    assert "a helper has signed that epsilon 1e+09 is spent, which can't be" in errors(out)[0]
+    assert "helper north has signed that epsilon 1e+09 is spent, which can't be" in errors(out)[0]
 
 
 def test_a_rounding_error_that_a_helper_signs_begins_no_other_stretch_of_the_ledger():
@@ -264,6 +262,26 @@ def test_a_helper_that_names_a_device_and_more_epsilon_is_not_asked_for_a_smalle
     assert {save.ledger.epsilon for save in of(out, SaveLedger)} == {told}
     after = Terms.read(round_in(out).terms)
     assert after.round == 2 and after.epsilon > told and list(coordinator.snapshot().barred) == ["b"]
+
+
+def test_a_helper_that_is_added_within_an_epoch_is_believed_in_the_next_one():
+    """It may have served before, and know of more; or it lies, to end a federation that has a budget. The log says what
+    to do, and the next epoch is the operator's word for it."""
+    coordinator, record = opened_once(**noisy())
+    ledger, both = coordinator.masked.ledger, msgspec.structs.replace(NOISY, helpers="north, south")
+    start = {"recent": [record], "round": 3, "version": 1, "attempt": 2, "masked": terms_maker(both, ledger=ledger)}
+    again = make_masked(start=start)
+    report(again, feed(again, *map(status, FIVE), Connected(), now=5.0), 6.0)
+    out = feed(again, says(again, "epsilon: 20 was spent", epsilon=20.0, name="south"), now=7.0)
+    assert again.masked.ledger.epsilon < 20
+    (error,) = errors(out)
+    assert error.startswith("helper south has signed that epsilon 20 is spent, and only others have opened sums in")
+    assert "If it has served this federation before, begin the next epoch (`edgefl keys epoch`)" in error
+    report(again, out, 8.0)
+    feed(again, SignerRead(SIGNER, certificate(serial=2, epoch=2), 2), now=9.0)
+    out = feed(again, says(again, "epsilon: 20 was spent", epsilon=20.0, name="south"), now=10.0)
+    assert again.masked.ledger.epsilon == 20 and not errors(out)
+    assert Terms.read(round_in(out).terms).epsilon > 20
 
 
 def heard_by(device: str):

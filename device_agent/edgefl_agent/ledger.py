@@ -152,6 +152,15 @@ def _cut(database: sqlite3.Connection) -> tuple[int, bytes]:
     return number, hash
 
 
+def entries(database: sqlite3.Connection) -> Iterator[Entry | None]:
+    """All entries, the oldest first; None for one that is not as it was written. sqlite3.Error where the file is."""
+    _, before = _cut(database)
+    for raw, hash in database.execute("SELECT entry, hash FROM ledger ORDER BY number"):
+        whole = isinstance(raw, bytes) and isinstance(before, bytes) and chained(before, raw) == hash
+        yield msgspec.json.decode(raw, type=Entry) if whole else None
+        before = hash
+
+
 class Reader:
     """Reads the ledger of a state folder, also while its agent runs; StoreError if it can't be read."""
 

@@ -1,24 +1,31 @@
 """`edgefl-agent recover`: the owner lets a device take part in masked rounds again, whose memory of them was damaged.
 
-What its ledger still has of that is taken over: the highest epsilon that an update was sent under, and the last round.
-What neither of both has is forgotten, and only the owner can say that this is all right. No agent may run meanwhile.
+What can still be read of that is taken over, from agent.db and from databases that were set aside (remains.py): the
+newest messages and certificates, the highest epsilon, and the last round. If there is nothing, the owner has to say
+what was spent. What is lost for good is forgotten, and only the owner can say that this is all right. No agent may run
+meanwhile.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import reduce
 from pathlib import Path
 
-from edgefl.errors import UsageError
+from edgefl.device.seen import Seen
+from edgefl.errors import StoreError, UsageError
 from edgefl.hosting import command
 from edgefl.hosting.acting import as_owner_of
+from edgefl.hosting.store import set_aside
 from edgefl.settings import files
 
+from . import remains
 from .approving import CONFIG
 from .config import AgentConfig
 from .keys import root_of
-from .ledger import Line, Reader
+from .remains import Remains
 from .store import AgentStore
 
 MOST = 1e12  # as terms may tell
@@ -38,8 +45,9 @@ def make_parser() -> command.Parser:
         example="edgefl-agent recover --epsilon 3.5",
     )
     add = parser.add_argument_group("what was spent").add_argument
-    add("--epsilon", type=float, default=0.0, metavar="E",
-        help="what the federation has spent so far, as its operator says; this device agrees to no less")  # fmt: skip
+    add("--epsilon", type=float, metavar="E",
+        help="what the federation has spent so far, as its operator says; this device agrees to no less. It is needed "
+        "where nothing can be read")  # fmt: skip
     parser.add_argument("--config", metavar="FILE", default=CONFIG, help="the agent's configuration")
     command.add_set_option(parser.add_argument, "state_dir=/var/lib/edgefl")
     command.add_common_options(parser, level="error")
@@ -50,11 +58,13 @@ def recover(options: argparse.Namespace) -> None:
     """Mend it, and say what the device goes on from; StoreError, UsageError."""
     config = files.load(options.config, AgentConfig, options.set)
     root, folder = root_of(config.keys), Path(config.state_dir)
-    if not 0 <= options.epsilon <= MOST:
+    if options.epsilon is not None and not 0 <= options.epsilon <= MOST:
         raise UsageError(f"--epsilon {options.epsilon:g} can't be: give what was spent, from 0 to {MOST:g}")
     if not root:
         raise UsageError("this device has no [keys], so it takes part in no masked rounds: there is nothing to recover")
-    lines = Reader(folder)
+    path = folder / "agent.db"
+    if not path.exists() and not set_aside(path):
+        raise StoreError(f"there is no {path}: no agent has run with this state_dir yet")
     with as_owner_of(folder):
         store = AgentStore(folder, config.ledger_months)
         try:
@@ -62,10 +72,7 @@ def recover(options: argparse.Namespace) -> None:
             if seen is None or not seen.lost:
                 print("nothing is damaged: this device remembers the masked rounds of its federation")
                 return
-            masked = list(_masked(lines, root))
-            epsilon = max([options.epsilon, *(line.entry.epsilon for line in masked)])
-            run, round = (masked[-1].entry.run, masked[-1].entry.round) if masked else ("", 0)
-            seen = seen.recovered(epsilon, run, round)
+            seen = _recovered(seen, remains.of_folder(path, root), options.epsilon)
             store.save_seen(seen)
         finally:
             store.close()
@@ -73,6 +80,30 @@ def recover(options: argparse.Namespace) -> None:
     print(f"this device goes on from epsilon {seen.epsilon:g} and {last}: start its agent again")
 
 
-def _masked(reader: Reader, root: str) -> Iterator[Line]:
-    """The entries of masked updates to this root, or to one that was not written down."""
-    return (line for line in reader.lines() if line.entry.is_masked and line.entry.root in ("", root))
+def _recovered(lost: Seen, found: Sequence[Remains], spent: float | None) -> Seen:
+    """What the device goes on from, after it is told; StoreError if nothing is known of that."""
+    for one in found:
+        print("\n".join(_told(one)))
+    known = [seen for one in found for seen in one.all]
+    if not known and spent is None:
+        raise StoreError(
+            "nothing of what this device remembered can be read. Without it, the device would agree again to an "
+            "epsilon that was spent, and believe keys of helpers that were replaced: ask the operator what was spent "
+            "(`edgefl status`), and run `edgefl-agent recover --epsilon E`, with 0 if rounds have no noise"
+        )
+    if not any(one.seen for one in found):
+        print("which keys of helpers were replaced is forgotten: all that the root has certified are believed again")
+    seen = reduce(Seen.joined, [*known, lost])
+    return replace(seen, lost=False, epsilon=max(seen.epsilon, spent or 0.0), root=lost.root)
+
+
+def _told(found: Remains) -> Iterator[str]:
+    """What was read of one database, and what could not be."""
+    for what, records in (("its memory", found.seen), ("its ledger", found.ledger)):
+        if records:
+            seen = reduce(Seen.joined, records)
+            yield f"{found.path.name}: {what} has epsilon {seen.epsilon:g} and masked round {seen.masked_round}"
+    if not found.all:
+        yield f"{found.path.name}: nothing of masked rounds"
+    for fault in found.faults:
+        yield f"{found.path.name}: {fault}; more may have been spent than what is told here"

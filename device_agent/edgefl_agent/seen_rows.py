@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ import msgspec
 
 from edgefl.device.seen import Seen
 from edgefl.errors import StoreError
-from edgefl.hosting.store import seal, unseal
+from edgefl.hosting.store import seal, set_aside, unseal
 
 COPIES = (1, 2)
 SQL = """
@@ -81,9 +82,12 @@ def look(path: Path, root: str) -> Seen | str:
 
 def epsilons(database: sqlite3.Connection) -> dict[str, float]:
     """The highest epsilon that rounds have told, by the root's fingerprint, as far as it can be read."""
-    rows = database.execute("SELECT record FROM seen")
-    found = [seen for (record,) in rows if (seen := _read(record)) is not None]
-    return {seen.root: seen.epsilon for seen in found}
+    return {seen.root: seen.epsilon for seen in records(database) if seen is not None}
+
+
+def records(database: sqlite3.Connection) -> Iterator[Seen | None]:
+    """What was seen, of each root twice; None for a record that is damaged. sqlite3.Error where the file is."""
+    return (_read(record) for (record,) in database.execute("SELECT record FROM seen"))
 
 
 def _rows(database: sqlite3.Connection, root: str) -> list[object]:
@@ -102,7 +106,7 @@ def _read(record: object) -> Seen | None:
 def _knew(database: sqlite3.Connection, root: str, path: Path) -> bool:
     """Whether there was something that is gone: the database was set aside as damaged, or the ledger has an update to
     this root; or a masked one from before schema 5, which told no root, and no root has anything."""
-    if list(path.parent.glob(f"{path.stem}.damaged-*")):
+    if set_aside(path):
         return True
     words = f'"root":"{root}"'.encode()
     if database.execute("SELECT 1 FROM ledger WHERE instr(entry, ?) LIMIT 1", (words,)).fetchone() is not None:

@@ -14,6 +14,7 @@ import msgspec
 
 from edgefl.hosting import command
 from edgefl.hosting.acting import as_owner_of
+from edgefl.hosting.store import set_aside
 from edgefl.settings import files
 
 from .approving import CONFIG
@@ -68,7 +69,7 @@ def _print(options: argparse.Namespace, folder: Path, reader: Reader, bound: flo
     elif not options.verify:
         for text in _table(reader, bound):
             print(text)
-    for damaged in sorted(folder.glob("agent.damaged-*")):
+    for damaged in set_aside(reader.path):
         print(f"an earlier ledger is in {damaged}, which was damaged", file=sys.stderr)
 
 

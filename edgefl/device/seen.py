@@ -47,11 +47,20 @@ class Seen:
             masked_run=self.masked_run, root=self.root, lost=self.lost,
         )  # fmt: skip
 
-    def recovered(self, epsilon: float, run: str, round: int) -> Seen:
-        """What a device goes on from after damage: its owner says that no more than this was lost."""
-        run = run or self.masked_run
-        last = max(self.masked_in(run), round)
-        return replace(self, lost=False, epsilon=max(self.epsilon, epsilon), masked_round=last, masked_run=run)
+    def joined(self, later: Seen) -> Seen:
+        """What this record and a later one know together: of messages and certificates the newest, the highest epsilon,
+        and the last masked round of the later one's run, if it names one."""
+        newest = max(self, later, key=lambda seen: (seen.epoch, seen.attempt, seen.round, seen.version))
+        serial = max(seen.serial for seen in (self, later) if seen.epoch == newest.epoch)
+        helpers = {**self.helpers, **later.helpers}
+        for name in self.helpers.keys() & later.helpers.keys():
+            helpers[name] = max(self.helpers[name], later.helpers[name])
+        run = later.masked_run or self.masked_run
+        last = max(self.masked_in(run), later.masked_in(run))
+        epsilon = max(self.epsilon, later.epsilon)
+        return replace(
+            newest, serial=serial, helpers=helpers, epsilon=epsilon, masked_round=last, masked_run=run
+        )  # fmt: skip
 
     def masked_in(self, run: str) -> int:
         """The last masked round of this run in which the device has made an update; 0: none."""

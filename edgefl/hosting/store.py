@@ -15,7 +15,9 @@ import sqlite3
 import time
 import zlib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import wraps
+from itertools import count
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -105,12 +107,28 @@ def open_database(path: Path, schema: Schema, *, replaceable: bool) -> sqlite3.C
                 raise StoreError(
                     f"{path} is damaged ({error}): put a backup in its place, or empty the folder to start from round 1"
                 ) from None
-            aside = path.with_suffix(f".damaged-{os.getpid()}")
-            path.rename(aside)
+            aside = _put_aside(path)
             log.error("%s is damaged (%s): set aside as %s, starting without it", path, error, aside.name)
             return _open(path, schema)
     except (OSError, sqlite3.Error, UnicodeDecodeError) as error:
         raise StoreError(f"can't open {path}: {error}: check the folder, its owner and the space left") from None
+
+
+def _put_aside(path: Path) -> Path:
+    """Rename a damaged database, and then its log, in which its newest rows may be; returns the new name, which no
+    other file had."""
+    names = (path.with_suffix(f".damaged-{os.getpid()}-{number}") for number in count(1))
+    aside = next(name for name in names if not name.exists())
+    path.rename(aside)
+    with suppress(FileNotFoundError):
+        path.with_name(f"{path.name}-wal").rename(aside.with_name(f"{aside.name}-wal"))
+    return aside
+
+
+def set_aside(path: Path) -> list[Path]:
+    """The databases that were at `path` and are damaged, the oldest first."""
+    found = (each for each in path.parent.glob(f"{path.stem}.damaged-*") if not each.name.endswith(("-wal", "-shm")))
+    return sorted(found, key=lambda each: (each.stat().st_mtime_ns, each.name))
 
 
 def _open(path: Path, schema: Schema) -> sqlite3.Connection:

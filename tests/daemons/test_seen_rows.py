@@ -6,6 +6,8 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +29,7 @@ from masked_rounds import MANIFEST
 from edgefl.checks.report import Finding, Report, run
 from edgefl.device.events import Origin, Outbox, StartTraining
 from edgefl.device.seen import LOST, Seen
-from edgefl.hosting.store import STAMP, seal
+from edgefl.hosting.store import STAMP, seal, set_aside
 from edgefl.machine import Connected, WallTime
 from edgefl.protocol.messages import Status
 from edgefl.protocol.update_header import UpdateHeader
@@ -36,6 +38,7 @@ from edgefl.settings.render import dump
 from edgefl.trust import key_files
 from edgefl.trust.ed25519 import fingerprint, to_text
 
+PAGE = 4096  # of SQLite
 HERE, THERE = fingerprint(ROOT.public), "f" * 16
 SEEN = Seen(1, 1, helpers={"north": (4, "a" * 16)}, epsilon=3.25, masked_round=17, masked_run=RUN, root=HERE)
 OTHER = Seen(9, 2, "b" * 16, epsilon=0.5, root=THERE)
@@ -319,6 +322,135 @@ def test_recover_takes_the_operators_word_where_it_is_more_than_the_ledger_has(c
     assert main(["recover", "--config", str(config), "--epsilon", "4.5"]) == 0
     assert "epsilon 4.5 and no masked round that is known" in capsys.readouterr().out
     assert loaded(state) == Seen(epsilon=4.5, root=HERE)
+
+
+def garbled(state: Path, page: int) -> Path:
+    """agent.db, a page of which was overwritten; pages are counted from 1."""
+    file = state / "agent.db"
+    data = bytearray(file.read_bytes())
+    data[(page - 1) * PAGE : page * PAGE] = b"x" * PAGE
+    file.write_bytes(data)
+    return file
+
+
+def page_of(state: Path, table: str) -> int:
+    with closing(sqlite3.connect(state / "agent.db")) as database:
+        (page,) = database.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (table,)).fetchone()
+    return page
+
+
+def told(config: Path, *words: str) -> tuple[int, str]:
+    """Exit code of `recover`, and what it prints."""
+    out = subprocess.run(
+        [sys.executable, "-m", "edgefl_agent", "recover", "--config", str(config), *words],
+        capture_output=True,
+        text=True,
+    )
+    return out.returncode, out.stdout + out.stderr
+
+
+def test_recover_finds_the_memory_of_a_database_that_was_set_aside(config):
+    state = config.parent / "state"
+    kept(state, OTHER, SEEN)
+    garbled(state, page_of(state, "slot"))
+    ended(started(config))
+    kept(state, replace(loaded(state), serial=5, epoch=1, run=RUN, round=40))  # plain rounds went on
+    assert loaded(state).lost
+    code, text = told(config)
+    assert code == 0 and "its memory has epsilon 3.25 and masked round 17" in text and "agent.damaged-" in text
+    assert "agent.db: nothing of masked rounds" in text and "goes on from epsilon 3.25 and masked round 17" in text
+    assert loaded(state) == replace(SEEN, serial=5, run=RUN, round=40)
+    assert loaded(state, THERE).lost, "what is of another root is its owner's to recover"
+
+
+def test_recover_reads_the_log_of_a_database_that_was_set_aside(config):
+    """A power cut leaves what was written last in the log, and the log stays when the database's head is damaged."""
+    state = config.parent / "state"
+    kept(state, replace(SEEN, epsilon=1.0, masked_round=5))
+    store = AgentStore(state)
+    store.save_seen(SEEN)
+    for name in ("agent.db", "agent.db-wal"):
+        shutil.copy(state / name, state / f"copy-{name}")
+    store.close()
+    for name in ("agent.db", "agent.db-wal"):
+        (state / f"copy-{name}").rename(state / name)
+    garbled(state, page_of(state, "slot"))
+    code, text = told(config)
+    assert code == 0 and "goes on from epsilon 3.25 and masked round 17" in text
+    assert loaded(state) == SEEN
+
+
+def test_recover_reads_the_ledger_of_a_database_that_was_set_aside(config):
+    state = config.parent / "state"
+    kept(state, SEEN)
+    with closing(AgentStore(state)) as store:
+        for number, epsilon in ((16, 2.75), (17, 3.0)):
+            saved, made = entry(round=number, epsilon=epsilon)
+            store.save(saved, {}, made)
+    garbled(state, page_of(state, "seen"))
+    code, text = told(config)
+    assert code == 0 and "its ledger has epsilon 3 and masked round 17" in text and "its memory can't be read" in text
+    assert "which keys of helpers were replaced is forgotten" in text
+    assert loaded(state) == Seen(epsilon=3.0, masked_round=17, masked_run=RUN, root=HERE)
+
+
+def test_recover_takes_the_highest_of_all_that_was_set_aside(config):
+    """By one process number, as in a container, none is put in the place of another."""
+    state = config.parent / "state"
+    for epsilon, number in ((3.25, 17), (1.0, 3)):
+        kept(state, replace(SEEN, epsilon=epsilon, masked_round=number))
+        garbled(state, page_of(state, "slot"))
+        assert loaded(state).lost
+    assert len(set_aside(state / "agent.db")) == 2
+    code, text = told(config)
+    assert code == 0 and "goes on from epsilon 3.25 and masked round 17" in text
+
+
+def test_recover_goes_on_from_nothing_only_if_its_owner_says_what_was_spent(config):
+    state = config.parent / "state"
+    garbled(kept(state, SEEN), 1)
+    for _ in range(2):
+        code, text = told(config)
+        assert code == 1 and "nothing of what this device remembered can be read" in text and "--epsilon" in text
+        assert "its memory can't be read (file is not a database)" in text and loaded(state).lost
+    code, text = told(config, "--epsilon", "0")
+    assert code == 0 and "goes on from epsilon 0 and no masked round" in text and "are believed again" in text
+
+
+def test_i38_whichever_page_is_damaged_recover_has_all_or_refuses(config):
+    state = config.parent / "state"
+    with closing(AgentStore(kept(state, SEEN))) as store:
+        saved, made = entry(epsilon=SEEN.epsilon)
+        store.save(saved, {}, made)
+    whole = (state / "agent.db").read_bytes()
+    outcomes = set()
+    for page in range(1, len(whole) // PAGE + 1):
+        shutil.rmtree(state)
+        state.mkdir()
+        (state / "agent.db").write_bytes(whole)
+        garbled(state, page)
+        code = main(["recover", "--config", str(config)])
+        found = loaded(state)
+        outcomes.add((code, found.lost))
+        assert (code, found.lost) in ((0, False), (1, True)), page
+        assert found.lost or (found.epsilon, found.masked_round) == (3.25, 17), page
+    assert len(outcomes) == 2
+
+
+def test_two_records_of_one_root_know_together_what_each_knows():
+    old = Seen(
+        4, 2, RUN, 1, 9, 8, "a" * 64, helpers={"north": (4, "a"), "south": (1, "b")}, epsilon=3.0, masked_round=9
+    )
+    old = replace(old, masked_run=RUN)
+    new = Seen(2, 3, "c" * 16, 1, 2, 1, helpers={"north": (3, "c"), "east": (7, "d")}, epsilon=1.0)
+    both = old.joined(new)
+    assert (both.epoch, both.serial, both.run, both.round) == (3, 2, "c" * 16, 2)
+    assert both.helpers == {"north": (4, "a"), "south": (1, "b"), "east": (7, "d")}
+    assert (both.epsilon, both.masked_run, both.masked_round) == (3.0, RUN, 9)
+    assert new.joined(old) == both
+    later = replace(new, masked_run="c" * 16, masked_round=2)
+    assert (old.joined(later).masked_run, old.joined(later).masked_round) == ("c" * 16, 2)
+    assert old.joined(replace(old, serial=9, round=3, masked_round=3)) == replace(old, serial=9)
 
 
 @pytest.mark.parametrize("spent", ["-1", "nan", "1e13"])

@@ -17,7 +17,7 @@ from pathlib import Path
 from edgefl.atomic import remove_partials, write_atomically
 from edgefl.errors import StoreError
 from edgefl.helper.state import State
-from edgefl.hosting.store import FileGuard, Schema, claim, durable, open_database, seal, unseal
+from edgefl.hosting.store import FileGuard, Schema, claim, durable, open_database, seal, set_aside, unseal
 
 DIGEST_BYTES = 32
 STATE, MEMORY = "state", "memory"
@@ -49,7 +49,7 @@ class HelperStore:
         """The later of both; StoreError if there was one and none can be read."""
         found = self._from_database(), self._from_copy()
         known = [state for state in found if state is not None]
-        if not known and (self._copy.exists() or any(self._path.parent.glob("helper.damaged-*"))):
+        if not known and (self._copy.exists() or set_aside(self._path)):
             raise StoreError(
                 f"{self._path.parent} has lost what was opened: begin a new epoch with `edgefl keys epoch`, unpack the "
                 "bundle, and start in an empty state_dir"

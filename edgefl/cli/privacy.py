@@ -14,7 +14,7 @@ from .text import say
 from .values import at_least
 
 if TYPE_CHECKING:
-    from ..simulation.private_terms import Goal, Proposal
+    from ..simulation.private_terms import Proposal
 
 EXAMPLE = (
     "edgefl privacy --rounds 10 --devices 1000 --epsilon 8 --params 199210\n"
@@ -35,13 +35,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--delta", type=at_least(0.0), default=1e-5, metavar="X", help="far below 1 / devices (default: 1e-05)")
     help = "devices that take part in each round (default: all)"
     add("--cohort", type=at_least(2), metavar="N", help=help)
-    add("--clip", type=at_least(0.0), default=1.0, metavar="X", help="longest L2 norm of an update (default: 1.0)")
+    help = "longest L2 norm of an update (default: what suits devices and model, at most 1)"
+    add("--clip", type=at_least(0.0), metavar="X", help=help)
     help = "adaptive clipping: move the clip toward this quantile of the updates' norms, from --clip on"
     add("--clip-quantile", type=at_least(0.0), metavar="X", help=help)
     help = f"how fast: in a round by a factor of e to this at most (default: {RATE})"
     add("--clip-rate", type=at_least(0.0), default=RATE, metavar="X", help=help)
-    help = "share of the params that a round sends (default: 1.0)"
-    add("--share", type=at_least(0.0), default=1.0, metavar="X", help=help)
+    help = "share of the params that a round sends (default: 1/8 if noise then costs little, else all)"
+    add("--share", type=at_least(0.0), metavar="X", help=help)
     words = ("auto", "independent", "banded")
     add(
         "--noise",
@@ -66,8 +67,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _privacy(options: argparse.Namespace) -> int:
-    from ..simulation.private_terms import propose
-
     if (options.params is None) == (options.model is None):
         raise UsageError("give --model, or --params alone")
     if options.data is not None and options.model is None:
@@ -75,7 +74,7 @@ def _privacy(options: argparse.Namespace) -> int:
     if options.data is not None:
         return _simulate(options)
     params = options.params or cli_model.load(options, options.seed).plan.num_params
-    found = propose(_goal(options, params))
+    found = _suggested(options, params)
     if options.json:
         _print_json(found, {})
     else:
@@ -84,25 +83,25 @@ def _privacy(options: argparse.Namespace) -> int:
     return 0
 
 
-def _goal(options: argparse.Namespace, params: int) -> Goal:
+def _suggested(options: argparse.Namespace, params: int) -> Proposal:
+    from ..simulation.private_choice import suggest
     from ..simulation.private_terms import Goal
 
-    return Goal(
+    goal = Goal(
         options.rounds, options.devices, options.epsilon, params, options.cohort or options.devices,
-        delta=options.delta, clip=options.clip, share=options.share, noise=options.noise,
-        quantile=options.clip_quantile, rate=options.clip_rate,
+        delta=options.delta, noise=options.noise, quantile=options.clip_quantile, rate=options.clip_rate,
     )  # fmt: skip
+    return suggest(goal, options.clip, options.share)
 
 
 def _simulate(options: argparse.Namespace) -> int:
     from .. import data
     from ..simulation.private_rounds import Local, PrivateRounds, stand_ins
-    from ..simulation.private_terms import propose
     from ..simulation.shifts import spread
 
     found = data.load(options.data, seed=options.seed)
     model = cli_model.load(options, options.seed, found.y_train)
-    proposal = propose(_goal(options, model.plan.num_params))
+    proposal = _suggested(options, model.plan.num_params)
     goal = proposal.goal
     devices = stand_ins(goal)
     dataset, parts = spread(data.fit_plan(found, model.plan), options.partition, devices, options.seed)
@@ -144,16 +143,33 @@ def _print(found: Proposal) -> None:
         )
     say(f"a round   {found.in_param:.3g} of noise in each number of the mean, {found.in_round:.3g} clips long in all")
     say(f"the model {found.in_model:.3g} clips of noise, on average over rounds; it moves {goal.rounds} at most")
+    _tell_strain(found)
     say(f"k, m, b   {terms.least} devices in a sum at least, {terms.bits} bits a number, each device's from "
         f"{-terms.reach} to {terms.reach} ({(2 * terms.reach).bit_length()} bits)")  # fmt: skip
     say(f"\n{found.to_toml()}")
 
 
+def _tell_strain(found: Proposal) -> None:
+    from ..simulation.private_choice import HOPELESS, helps, strain
+
+    was = strain(found)
+    say(
+        f"strain    {was:.2g}: above {HOPELESS:.2g} training learns little of such noise, or diverges (docs/privacy.md)"
+    )
+    if was > HOPELESS:
+        say("warning: this noise drowns what devices learn. What would help, at the same distance, most first:")
+        for what, strained in helps(found).items():
+            say(f"          {what}: a strain of {strained:.2g}")
+
+
 def _print_json(found: Proposal, runs: dict[str, list[float]]) -> None:
-    noise, terms = found.terms.noise, found.terms
+    from ..simulation.private_choice import HOPELESS, helps, strain
+
+    noise, terms, was = found.terms.noise, found.terms, strain(found)
     told = {
         "goal": found.goal, "noise": noise, "multiplier": found.multiplier, "in_param": found.in_param,
         "in_round": found.in_round, "in_model": found.in_model, "typical": found.typical, "least": terms.least,
         "bits": terms.bits, "reach": terms.reach, "grid": terms.grid, "norm2": terms.norm2, "accuracy": runs,
+        "strain": was, "helps": helps(found) if was > HOPELESS else {},
     }  # fmt: skip
     print(msgspec.json.format(msgspec.json.encode(told), indent=2).decode())

@@ -35,6 +35,7 @@ CHECKS = 4  # coordinates of constant 1
 SCORES = 3
 MOST_COPIES = 2**20  # of a vote
 MOST_SCORE = 64  # the largest integer of a score, unless the reach is smaller
+MOST_BANDED = 2.0  # what banded noise of one round has of the variance of white noise, at most
 RARE = 2.0**-40  # how likely noise may be to wrap
 MIN_BITS, MAX_BITS = 2, 32
 MAX_HELPERS = 4
@@ -190,12 +191,12 @@ class Terms(KeepsBytes, frozen=True, dict=True, forbid_unknown_fields=True, omit
         """What all helpers' noise exceeds in no coordinate, but for a chance of 2^-40 in a round.
 
         P(|N| > t) <= 2 exp(-t^2 / 2 sigma^2), for L coordinates, G groups and every helper. Banded noise of one round
-        is a sum over earlier ones, whose squared factors add up to less than 4.
+        is a sum over earlier ones, whose squared factors add up to 2 at most (privacy/correlated.py).
         """
         if self.noise.kind == "none":
             return 0
         draws = self.length * self.groups * len(self.helpers)
-        filtered = 2.0 if self.noise.kind == "banded" else 1.0
+        filtered = math.sqrt(MOST_BANDED) if self.noise.kind == "banded" else 1.0
         farthest = filtered * self.noise.sigma * math.sqrt(2 * math.log(2 * draws / RARE))
         return len(self.helpers) * (math.ceil(farthest) + 1)
 

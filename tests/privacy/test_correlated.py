@@ -5,13 +5,15 @@ from __future__ import annotations
 import random
 from itertools import combinations
 
+import masked
 import numpy as np
 import pytest
 from scipy.linalg import sqrtm, toeplitz
 from scipy.stats import kstest
 
 from edgefl.errors import StoreError, UsageError
-from edgefl.privacy.correlated import Banded, Memory, coefficients, next_round, prefix_error, sensitivity
+from edgefl.privacy.correlated import MAX_BAND, Banded, Memory, coefficients, next_round, prefix_error, sensitivity
+from edgefl.protocol.terms import MOST_BANDED, RARE, Noise
 
 
 def seeded(seed):
@@ -43,6 +45,45 @@ def test_the_error_of_prefix_sums(band, rounds):
     """Against B = A C⁻¹ written out."""
     b = np.tril(np.ones((rounds, rounds))) @ np.linalg.inv(dense(band, rounds))
     assert prefix_error(band, rounds) == pytest.approx(np.sqrt((b**2).sum() / rounds), rel=1e-9)
+
+
+def test_no_round_has_more_than_twice_the_variance_whichever_were_abandoned():
+    """Every band and every pattern of up to ten rounds: the last row of the inverse of what is left of C."""
+    most = 0.0
+    for rounds in range(2, 11):
+        for band in range(2, rounds + 1):
+            c = dense(band, rounds)
+            for count in range(rounds):
+                for before in combinations(range(rounds - 1), count):
+                    kept = [*before, rounds - 1]
+                    row = np.linalg.solve(c[np.ix_(kept, kept)].T, np.eye(len(kept))[-1])
+                    most = max(most, float(row @ row))
+    assert 1.34 < most <= MOST_BANDED
+
+
+@pytest.mark.parametrize("band", range(2, MAX_BAND + 1))
+def test_the_symmetric_part_of_every_band_is_bounded_below(band):
+    """m >= 1 / MOST_BANDED, which proves the same for any number of rounds: on a grid, less what lies between."""
+    points, c = 2**18, coefficients(band)
+    symbol = np.fft.rfft(c, points).real
+    steepest = float(np.arange(band) @ c)  # of the symbol
+    between = steepest * np.pi / points if band > 2 else 0.0  # 1 + cos(x) / 2 has its minimum in the grid
+    assert symbol.min() - between >= 1 / MOST_BANDED - 1e-12
+
+
+@pytest.mark.parametrize("band", [2, 3, 10])
+def test_noise_that_was_drawn_has_no_more_than_twice_the_variance_and_wraps_nothing(band):
+    """Rounds at random; a place exceeds the bound of the terms with a chance of 2^-40 over all of them."""
+    plan = Banded(1000.0, band, band, 60, 20_000)
+    noise = {"kind": "banded", "sigma": plan.sigma, "band": band, "separation": band, "rounds": plan.rounds}
+    own = masked.terms(bits=30, params=plan.length, coordinates=plan.length, noise=Noise(**noise))
+    memory, source, chance = Memory(), seeded(band), random.Random(band)
+    for number in range(1, plan.rounds + 1):
+        if chance.random() < 0.3:
+            continue
+        drawn, memory = next_round(plan, memory, number, b"set %d" % number, source)
+        assert drawn.std() < np.sqrt(1.37) * plan.sigma and np.abs(drawn).max() <= own.noise_bound
+    assert own.noise_bound < 2 * plan.sigma * np.sqrt(2 * np.log(2 * own.length / RARE)), "half a bit less than twice"
 
 
 def test_at_equal_epsilon_a_band_has_less_noise_in_prefix_sums():

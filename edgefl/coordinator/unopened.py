@@ -50,17 +50,21 @@ class Unopened(Barring):
         """How many devices are left out by the word of helpers."""
         return self.admission.quarantine.count(CODE) + len(self.unlisted.devices)
 
-    def _is_too_many(self, new: int, shown: int, before: int) -> bool:
-        return before + new > max(1, (shown + before) // SHARE)
+    def _is_too_many(self, new: Collection[str], shown: Collection[str]) -> bool:
+        """Whether so many `new` ones, of those that were shown, would be more than helpers may leave out. Where too few
+        others are there, devices that are left out are shown all the same."""
+        devices = len({*shown, *self.unlisted.devices}) + self.admission.quarantine.count(CODE)
+        return self._left_out + len(new) > max(1, devices // SHARE)
 
     def _set_aside(self, helper: str, named: Collection[str], shown: Collection[str]) -> list[str]:
         """Ask none of these devices until a roster is replaced: they're honest, and the helper does not know them."""
-        found, before = sorted(set(named).intersection(shown)), self._left_out
-        if self._is_too_many(len(found), len(shown), before):
+        found = sorted(set(named).intersection(shown))
+        new = set(found) - self.unlisted.devices
+        if self._is_too_many(new, shown):
             text = (
-                f"helper {helper} says that its roster has {len(found)} of {len(shown)} devices not as ours has them, "
-                f"after {before} before: none of them is left out, and no sum is opened. Copy the newest roster.json "
-                "to its machine, and here; if it says so still, it is at fault"
+                f"helper {helper} says that its roster has {len(new)} of {len(shown)} devices not as ours has them, "
+                f"after {self._left_out} before: none of them is left out, and no sum is opened. Copy the newest "
+                "roster.json to its machine, and here; if it says so still, it is at fault"
             )
             self._out.append(Note("error", text, round=self.round))
             return []
@@ -76,13 +80,12 @@ class Unopened(Barring):
         """Bar the devices that this helper names of those that it was shown; those that are barred; or
         none, if it is not believed."""
         found = sorted(set(named).intersection(shown))
-        before = self._left_out
         new = [device for device in found if not self.admission.quarantine.why(device)]
-        if self._is_too_many(len(new), len(shown), before):
+        if self._is_too_many(new, shown):
             text = (
                 f"helper {helper} says that it can't open what {len(new)} of {len(shown)} devices have sealed, after "
-                f"{before} before: none of them is barred, since the helper may be at fault. Look at both: revoke "
-                "devices that are hostile, or take another helper"
+                f"{self._left_out} before: none of them is barred, since the helper may be at fault. Look at both: "
+                "revoke devices that are hostile, or take another helper"
             )
             self._out.append(Note("error", text, round=self.round))
             return []

@@ -161,11 +161,26 @@ def test_where_too_few_are_left_all_are_asked_until_the_roster_is_there():
     for now in (2.0, 4.0):
         out = feed(coordinator, *answer_of(helper, asked(out)), now=now)
         assert commit_of(out).record.state == "abandoned" and "unknown: d" in commit_of(out).record.why
+        assert warnings(out, "error") == []
         assert round_in(out).cohort is None
         out = report(coordinator, out, four, now + 1)
     helper.step(HelpersRoster(numbered(2)), 0.0)
     out = opened(coordinator, helper, out, 6.0)
     assert commit_of(out).record.devices == list(four)
+
+
+def test_a_device_that_was_asked_for_want_of_others_is_left_out_again_once_they_are_there():
+    """A fifth one reports to a round that was opened with too few."""
+    privacy = msgspec.structs.replace(PRIVACY, least=4)
+    coordinator, _, out = begin(DEVICES[:4], privacy=privacy)
+    helper = make_helper(roster=lacking("d"))
+    out = feed(coordinator, *answer_of(helper, asked(out)), now=2.0)
+    assert coordinator.unlisted.devices == {"d"} and round_in(out).cohort is None
+    terms = Terms.read(round_in(out).terms)
+    feed(coordinator, *(part for device in "ea" for part in masked_parts(terms, device)), now=3.0)
+    out = report(coordinator, out, "bcd", 4.0)
+    out = opened(coordinator, helper, out, 5.0)
+    assert params_to_bytes(commit_of(out).params) == expected(terms, ["a", "b", "c", "e"])
 
 
 def test_no_helper_leaves_out_more_than_a_quarter_of_the_devices_by_its_roster():

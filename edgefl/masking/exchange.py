@@ -8,15 +8,15 @@
     Answer  layout u8 | H 32 | digest of the set 32 | round u32 | epsilon f64 | roster u64 | length u16, reason
             | groups u8
             | each: devices u32, and if there are any a packed sum of masks and noise
-            | in layout 2: devices u16 | each: length u8, device
+            | devices u8 | each: length u8, device
             then the helper's signature 64
 
 An ask is signed by the aggregator's key, for one helper and in the epoch of its certificate. Entries are in order of
 their devices, so a set has one digest; the helper sees to that. It is shown the boxes for all helpers, since a device
 has signed the digest of all: were one of them taken on trust, the aggregator could put seeds of its own in the place of
-all devices' but one, and subtract them. An answer with a reason is a refusal, and has no groups. An answer of
-layout 2 names the devices that are its reason, in order, at most MAX_NAMED: those whose sealed seeds the helper can't
-open, or those that it does not know as the aggregator does. `roster` is the serial of the roster that it goes by.
+all devices' but one, and subtract them. An answer with a reason is a refusal, and has no groups. It names the devices
+that are its reason, in order, at most MAX_NAMED: those whose sealed seeds the helper can't open, or those that it does
+not know as the aggregator does. `roster` is the serial of the roster that it goes by.
 """
 
 from __future__ import annotations
@@ -41,14 +41,13 @@ from .sealed import MAX_BOX_BYTES, MIN_BOX_BYTES
 from .update import framed
 
 LAYOUT = 1
-NAMING = 2  # the layout of an answer that names devices
 MAX_REASON = 500
 MAX_NAMED = 100  # devices in an answer; the next round's answer names others
 MAX_EPSILON = 1e12  # that terms can say, and ledgers can hold
 _ASK, _ANSWER = b"edgefl ask 1\n", b"edgefl answer 1\n"
 _ENTRY_BYTES = 1 + 64 + 32 + SIGNATURE_BYTES + MAX_HELPERS * (2 + MAX_BOX_BYTES)
 _MIDDLE = struct.Struct("<IIdIB")
-_HEAD = struct.Struct("<B32s32sIdQ")
+_HEAD = struct.Struct("<32s32sIdQ")
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):
@@ -116,15 +115,13 @@ class Answer(msgspec.Struct, frozen=True):
 
     def to_bytes(self, helper: str, key: SigningKey) -> bytes:
         """With the helper's signature."""
-        reason = self.reason[:MAX_REASON].encode()[:MAX_REASON]
-        layout = NAMING if self.unopened else LAYOUT
-        head = _HEAD.pack(layout, self.digest, self.set_digest, self.round, self.epsilon, self.roster)
+        reason = self.reason.encode()[:MAX_REASON].decode(errors="ignore").encode()
+        head = b"%c%b" % (LAYOUT, _HEAD.pack(self.digest, self.set_digest, self.round, self.epsilon, self.roster))
         out = [head, len(reason).to_bytes(2, "little"), reason, bytes([len(self.groups)])]
         for group in self.groups:
             out += [bytes(4)] if group is None else [group[0].to_bytes(4, "little"), group[1]]
-        if self.unopened:
-            named = [device.encode() for device in self.unopened]
-            out += [len(named).to_bytes(2, "little"), *(b"%c%b" % (len(name), name) for name in named)]
+        named = [device.encode() for device in self.unopened]
+        out += [bytes([len(named)]), *(b"%c%b" % (len(name), name) for name in named)]
         said = b"".join(out)
         return said + key.sign(_said(_ANSWER, helper, 0, said))
 
@@ -136,8 +133,8 @@ def ask_bound(devices: int) -> int:
 
 def answer_bound(terms: Terms) -> int:
     """The longest answer under these terms."""
-    named = 2 + MAX_NAMED * (1 + 64)
-    return _HEAD.size + 2 + MAX_REASON + 1 + terms.groups * (4 + terms.packed_bytes) + named + SIGNATURE_BYTES
+    named = 1 + MAX_NAMED * (1 + 64)
+    return 1 + _HEAD.size + 2 + MAX_REASON + 1 + terms.groups * (4 + terms.packed_bytes) + named + SIGNATURE_BYTES
 
 
 def seal_ask(ask: Ask, helper: str, epoch: int, key: SigningKey, certificate: bytes) -> bytes:
@@ -165,10 +162,14 @@ def open_ask(raw: bytes, helper: str, root: bytes, federation: str, devices: int
     return ask, certificate
 
 
-def _read_ask(read: _Reader, devices: int) -> Ask:
+def _check_layout(read: _Reader) -> None:
     (layout,) = read.unpack("<B")
     if layout != LAYOUT:
-        raise ProtocolError(f"ask of layout {layout}, this side knows {LAYOUT}: update the older side")
+        raise ProtocolError(f"an exchange of layout {layout} with a helper, this side knows {LAYOUT}: update the older side")
+
+
+def _read_ask(read: _Reader, devices: int) -> Ask:
+    _check_layout(read)
     text = _text(read.sized("<H", MAX_TERMS))
     attempt, seen_round, seen_epsilon, count, helpers = read.unpack(_MIDDLE.format)
     if not 1 <= count <= devices or not (math.isfinite(seen_epsilon) and seen_epsilon >= 0):
@@ -201,13 +202,14 @@ def read_answer(raw: bytes, helper: str, public: bytes, terms: Terms) -> Answer:
     if not verify(public, _said(_ANSWER, helper, 0, said), signature):
         raise ProtocolError(f"answer that {helper} has not signed: dropped", "signature")
     read = _Reader(said)
-    layout, digest, set_digest, round, epsilon, roster = read.unpack(_HEAD.format)
+    _check_layout(read)
+    digest, set_digest, round, epsilon, roster = read.unpack(_HEAD.format)
     reason = _text(read.sized("<H", MAX_REASON))
     (groups,) = read.unpack("<B")
-    if layout not in (LAYOUT, NAMING) or groups != (0 if reason else terms.groups) or not 0 <= epsilon <= MAX_EPSILON:
+    if groups != (0 if reason else terms.groups) or not 0 <= epsilon <= MAX_EPSILON:
         raise ProtocolError(f"answer of {helper} that can't be: dropped")
     found = tuple(_read_group(read, terms) for _ in range(groups))
-    unopened = _read_named(read) if layout == NAMING else ()
+    unopened = _read_named(read)
     read.finish()
     if digest != terms.digest:
         raise ProtocolError(f"answer of {helper} for other terms: dropped", "terms")
@@ -215,8 +217,8 @@ def read_answer(raw: bytes, helper: str, public: bytes, terms: Terms) -> Answer:
 
 
 def _read_named(read: _Reader) -> tuple[str, ...]:
-    (count,) = read.unpack("<H")
-    if not 1 <= count <= MAX_NAMED:
+    (count,) = read.unpack("<B")
+    if count > MAX_NAMED:
         raise ProtocolError(f"answer that names {count} devices, at most {MAX_NAMED}: dropped")
     found = tuple(_read_device(read) for _ in range(count))
     if any(a >= b for a, b in pairwise(found)):

@@ -165,7 +165,7 @@ def open_ask(raw: bytes, helper: str, root: bytes, federation: str, devices: int
 def _check_layout(read: _Reader) -> None:
     (layout,) = read.unpack("<B")
     if layout != LAYOUT:
-        raise ProtocolError(f"an exchange of layout {layout} with a helper, this side knows {LAYOUT}: update the older side")
+        raise ProtocolError(f"ask or answer of layout {layout}, this side knows {LAYOUT}: update the older side")
 
 
 def _read_ask(read: _Reader, devices: int) -> Ask:

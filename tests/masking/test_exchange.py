@@ -137,7 +137,7 @@ def test_an_answer_of_another_layout_says_which_side_to_update(monkeypatch):
     monkeypatch.setattr(exchange, "LAYOUT", 2)
     raw = ANSWER.to_bytes("north", NORTH.key)
     monkeypatch.undo()
-    with pytest.raises(ProtocolError, match=r"layout 2 .* update the older side"):
+    with pytest.raises(ProtocolError, match=r"layout 2, .* update the older side"):
         read(raw)
 
 

@@ -24,10 +24,11 @@ KEPT_BYTES = 64 * 2**20  # of the vectors of a round that are kept
 
 class MaskedSum:
     """`sums` are (L,) uint32, one a group, in which bits above the modulus do not count. `entries` are by device.
-    `certificates`: what the root says of the helpers in the terms."""
+    `certificates`: what the root says of the helpers in the terms. `resting`: devices that have taken part a while ago,
+    and may not in this round."""
 
-    def __init__(self, terms: Terms, certificates: Sequence[str] = ()) -> None:
-        self.terms, self.certificates = terms, list(certificates)
+    def __init__(self, terms: Terms, certificates: Sequence[str] = (), resting: Collection[str] = frozenset()) -> None:
+        self.terms, self.certificates, self.resting = terms, list(certificates), resting
         self.sums: list[Ring] = [np.zeros(terms.length, np.uint32) for _ in range(terms.groups)]
         self.entries: dict[str, Entry] = {}
         self._keeps = terms.most * terms.packed_bytes <= KEPT_BYTES
@@ -47,6 +48,9 @@ class MaskedSum:
         """Add the masked vector of a device with this public key; ProtocolError or CodecError, with nothing changed. A
         helper refuses a set with one wrong signature, so each is verified here."""
         found = read(payload, self.terms)
+        if device in self.resting:
+            apart = self.terms.noise.separation
+            raise ProtocolError(f"this device has taken part less than {apart} rounds ago: rejected", "round")
         if device in self.entries or self.is_full:
             raise ProtocolError(f"there is no room for more than {self.terms.most} masked updates: rejected", "room")
         if not found.is_signed(public):
@@ -60,7 +64,7 @@ class MaskedSum:
         """The sum of all other devices; None if that can't be known any more. This one stays as it is."""
         if not self._kept.keys() >= set(devices):
             return None
-        out = MaskedSum(self.terms, self.certificates)
+        out = MaskedSum(self.terms, self.certificates, self.resting)
         out.sums = [each.copy() for each in self.sums]
         for device in devices:
             vector = ring.unpack(self._kept[device], self.terms.length, self.terms.bits)

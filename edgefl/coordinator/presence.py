@@ -110,6 +110,12 @@ class Presence:
     def _is_out(self, device: str) -> bool:
         return device in self._barred or device in self.paused
 
+    def could_ask(self) -> list[str]:
+        """The devices that could be asked if none rested, in no order."""
+        return [
+            device for device, status in self.statuses.items() if self._is_wanted(status) and not self._is_out(device)
+        ]
+
     @property
     def hides(self) -> bool:
         """Whether a device would be asked if it were neither barred nor paused, and did not rest."""

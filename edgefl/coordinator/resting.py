@@ -2,7 +2,8 @@
 
 Where sums have noise, the epsilon that is told may rest on a *separation*: that no device takes part again before so
 many rounds have passed. Devices see to that themselves (device/trust.py), and a round that asked all of them would
-wait for devices that refuse. What is known here comes from the records: a restart knows of the last hundred rounds.
+wait for devices that refuse. A device whose disk was wiped does not know that it rests, so its update is refused
+(masked_sum.py). What is known here comes from the records: a restart knows of the last hundred rounds.
 """
 
 from __future__ import annotations
@@ -26,3 +27,7 @@ class Resting:
         """The devices that this round must not ask."""
         self._last = {device: last for device, last in self._last.items() if round - last < self._separation}
         return frozenset(self._last)
+
+    def until(self, device: str) -> int:
+        """The first round that may ask the device."""
+        return self._last[device] + self._separation if device in self._last else 0

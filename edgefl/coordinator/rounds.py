@@ -44,6 +44,9 @@ class Rounds(Watching, Profiling, Summing):
             return
         look = self.readiness.look(now, first=self.version == 0 and self.tally is None)
         self._out += look.notes
+        if look.may_open and self._pass_over_rest():
+            self._maybe_open(now)
+            return
         if look.may_open:
             self._open(self.presence.present(), now)
             return
@@ -95,6 +98,23 @@ class Rounds(Watching, Profiling, Summing):
         self.presence.rest(resting | self.unlisted.devices)
         if self.presence.count < least:
             self.presence.rest(resting)
+
+    def _pass_over_rest(self) -> bool:
+        """Whether rounds were passed over, since too few of the devices that are worth waiting for do not rest in them,
+        and enough do not later on. Else such a round would end without enough reports, and those that have reported
+        would rest after it, out of step with the others, for ever."""
+        resting = self.resting.at(self.round)
+        if not resting:
+            return False
+        known = (device for device in self.presence.could_ask() if device not in self.unlisted.devices)
+        ends = sorted(self.resting.until(device) for device in known if self.standing.is_worth(device))
+        least = max(1, self.config.min_reports)
+        if len(ends) < least or ends[least - 1] <= self.round:
+            return False
+        self.round = ends[least - 1]
+        text = f"round {self.round} is next, since too few devices that rounds wait for do not rest before it"
+        self._out.append(Note("info", text, round=self.round))
+        return True
 
     def _open(self, present: list[str], now: float) -> None:
         config, mode = self.config, self._next_mode()

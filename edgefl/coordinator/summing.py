@@ -44,7 +44,7 @@ class Summing(Leads):
             manifest=announcer.manifest_id, mode=mode,
         )  # fmt: skip
         self._out += self.masked.tell(terms)
-        return MaskedSum(terms, self.masked.certificates)
+        return MaskedSum(terms, self.masked.certificates, self.resting.at(self.round))
 
     def _begin_unmasking(
         self, masked: MaskedSum, record: RoundRecord, now: float, began_at: float | None = None

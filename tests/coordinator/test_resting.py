@@ -1,0 +1,71 @@
+"""Devices that rest, where a separation lies between two rounds of one: which may count, and which rounds open."""
+
+from __future__ import annotations
+
+import msgspec
+from machines import commit_of, feed, status
+from masked_rounds import (
+    PRIVACY,
+    answer_of,
+    asked,
+    make_helper,
+    make_masked,
+    masked_parts,
+    open_masked,
+    round_in,
+    word,
+)
+
+from edgefl.coordinator.coordinator import RoundCoordinator
+from edgefl.coordinator.events import Commit
+from edgefl.helper.helper import Helper
+from edgefl.machine import Action, Connected, Tick
+from edgefl.protocol.terms import Terms
+
+APART = msgspec.structs.replace(PRIVACY, separation=3, least=2)
+
+
+def test_i38_a_device_that_has_forgotten_that_it_rests_does_not_count_before_its_time():
+    """Its disk was wiped. A draw asks it all the same, since it names nobody."""
+    coordinator, terms = open_masked(*"abcd", privacy=APART, cohort="draw", goal=2)
+    out = [action for device in "ab" for action in feed(coordinator, *masked_parts(terms, device), now=1.0)]
+    out = feed(coordinator, *answer_of(make_helper(), asked(out)), now=2.0)
+    second = round_in(out)
+    assert (second.round, second.cohort) == (2, None)
+    terms = Terms.read(second.terms)
+    out = feed(coordinator, *masked_parts(terms, "a"), now=3.0)
+    told = word(out, "a")
+    assert (told.outcome, told.reason) == ("rejected", "this device has taken part less than 3 rounds ago: rejected")
+    assert coordinator.admission.barred == {}, "it is no fault of its own"
+    out = [action for device in "cd" for action in feed(coordinator, *masked_parts(terms, device), now=3.0)]
+    out = feed(coordinator, *answer_of(make_helper(), asked(out)), now=4.0)
+    assert commit_of(out).record.devices == ["c", "d"]
+
+
+def over(
+    coordinator: RoundCoordinator, helper: Helper, out: list[Action], *devices: str
+) -> tuple[Commit, list[Action]]:
+    """The end of the open round, to which these devices report, and what the coordinator does then."""
+    round, sent = round_in(out), []
+    for device in devices:
+        sent += feed(coordinator, *masked_parts(Terms.read(round.terms), device), now=coordinator.wake_at - 1)
+    if coordinator.phase == "unmasking":
+        sent += feed(coordinator, *answer_of(helper, asked(sent)), now=coordinator.wake_at - 1)
+    while coordinator.round == round.round:
+        sent += feed(coordinator, Tick(), now=coordinator.wake_at)
+    return commit_of(sent), sent
+
+
+def test_i07_devices_that_rest_out_of_step_come_together_again_though_one_never_reports():
+    """Each would be alone with the one that does not report, in rounds of two, and rest after it, for ever."""
+    coordinator, helper = make_masked(APART, min_reports=2), make_helper()
+    out = feed(coordinator, *map(status, "abl"), Connected(), now=0.0)
+    records, last = [], {"a": -9, "b": -9}
+    for late in ("b", "a", "", "", "", ""):  # in the first two rounds one of both is late
+        number = round_in(out).round
+        able = [device for device in last if number - last[device] >= APART.separation and device != late]
+        commit, out = over(coordinator, helper, out, *able)
+        last.update(dict.fromkeys(able, number))
+        records.append((commit.record.state, commit.record.devices))
+    assert records[:2] == [("abandoned", ["a"]), ("abandoned", ["b"])]
+    assert records[-2:] == [("committed", ["a", "b"])] * 2

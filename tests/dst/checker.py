@@ -14,11 +14,13 @@ from edgefl.core.params import digest_of, params_to_bytes
 from edgefl.device.events import Outbox, TrainJob
 from edgefl.device.update_report import UpdateReport
 from edgefl.machine import Publish, Received, Subscribe
+from edgefl.profiles import Profile
 from edgefl.protocol.envelope import HEADER_BYTES, Envelope
 from edgefl.protocol.fleet import decode_page, decode_summary
 from edgefl.protocol.inbox import Inbox, Receipt
 from edgefl.protocol.messages import RETAINED_LIMIT, Status, decode
 from edgefl.protocol.round import Round
+from edgefl.protocol.terms import Terms
 from edgefl.protocol.topics import Topics
 from edgefl.protocol.update_header import UpdateHeader
 from edgefl.settings import Mode
@@ -52,10 +54,11 @@ class Checker(Witness):
         self._world = world
         self._manifest = world.schedule.manifest
         self.masked = MaskedTruth(world.schedule)
-        self.truth = Truth(world.schedule, self.masked)
+        self.truth = Truth(world.schedule, self.masked, lambda: world.aggregator.disk.ledger)
         self.liveness = Liveness(world, self.truth)
         world.aggregator.disk.told = self.truth.committed
         world.aggregator.disk.told_ask = self.masked.asked
+        world.aggregator.disk.told_ledger = self.masked.noise.paid
         self._terms = masked_terms(world.schedule)
         self._topics = Topics(self._manifest.federation)
         self.announced: Round | None = None
@@ -63,6 +66,7 @@ class Checker(Witness):
         self._sent_in: dict[str, int] = {}  # the attempt in which a part of an update was sent last, by topic
         self._rounds: set[tuple[object, ...]] = set()  # all that were announced
         self._shown: dict[int, set[str]] = {}  # version -> SHA-256 of what devices are to have of it
+        self._under_others: set[tuple[str, int]] = set()  # device, round: one of its updates was under other terms
 
     # Around a step
 
@@ -130,7 +134,7 @@ class Checker(Witness):
         require(len(held_models) <= 2, "I13", "%s holds %d models", host.name, len(held_models))
         if machine.round is not None:
             last, now = host.last_round, machine.round
-            back = last is not None and last.manifest == now.manifest and _number(now) < _number(last)
+            back = last is not None and last.manifest == now.manifest and self._number(now) < self._number(last)
             require(not back, "I19", "%s went back to round %d", host.name, now.round)
             host.last_round = now
             if is_keyed(self._world.schedule) and now.run == self._manifest.run:
@@ -147,6 +151,11 @@ class Checker(Witness):
             require(queued <= work._splitter.parts, "I13", "%s has %d parts to send", host.name, queued)
             if work.counted and work.number == work.round.round:
                 self._counted(host, work.round)
+
+    def _number(self, round: Round) -> tuple[int, int]:
+        """What only goes up. A restart may pass over fewer rounds, where devices rest."""
+        rests = self._world.schedule.noisy.separation > 1
+        return (round.attempt, round.round) if rests else (round.round, round.attempt)
 
     def keeps(self, host: DeviceHost, round: Round) -> None:
         if is_keyed(self._world.schedule):
@@ -190,7 +199,8 @@ class Checker(Witness):
             if round.state == "open" and round.mode == "profile":
                 truth.profiles.add(round.round)
             require(round.version == truth.newest, "I09", "version %d announced, not durable", round.version)
-            require(round.round == truth.round, "I09", "round %d announced before its time", round.round)
+            truth.passes(round.round, self._world.aggregator.disk.ledger)
+            self.masked.noise.announced(Terms.read(round.terms) if round.terms else None)
             require(round.attempt == truth.start, "I06", "attempt %d announced again", round.attempt)
             require(
                 round.attempt == self._world.aggregator.disk.start, "I05", "attempt %d is not durable", round.attempt
@@ -206,6 +216,7 @@ class Checker(Witness):
             paused, known = len(self._world.aggregator.disk.paused), len(self._world.schedule.devices)
             require(shown.total <= known, "I13", "%d devices are shown", shown.total)
             require((shown.version, shown.paused) == (truth.newest, paused), "I09", "shown: %r", shown)
+            self.masked.noise.shows(shown.privacy, self._world.aggregator.disk.ledger)
         elif self._topics.page_of(action.topic) is not None and action.payload:
             names = [row.id for row in decode_page(plain(action.payload)).devices]
             require(len(set(names)) == len(names), "I13", "a device has two rows: %r", names)
@@ -278,6 +289,11 @@ class Checker(Witness):
         others, or had another model, or was no profile."""
         schedule = self._world.schedule
         if receipt.round in self.truth.profiles or device in (schedule.hostile, schedule.unlisted):
+            return
+        if self._anew and "other terms" in receipt.reason:  # made under keys of the helper's that are over
+            self._under_others.add((device or "", receipt.round))
+            return
+        if device and self.masked.noise.rests(receipt.round, device):  # it was wiped, and has forgotten that it rests
             return
         closed = machine.earlier.closed.get(receipt.round)
         require(closed is not None, "I06", "%s: %s", device, receipt.reason)
@@ -364,6 +380,10 @@ class Checker(Witness):
         replaced = saved is not None and saved.manifest == outbox.manifest and self.truth.may_count(host.name, saved)
         require(not replaced, "I06", "%s overwrites its update", host.name)
 
+    def profiles(self, host: AggregatorHost, profile: Profile) -> None:
+        if self._world.schedule.masked:
+            self.masked.profiled(profile)
+
     def drops(self, host: DeviceHost, applied: bool) -> None:
         """I06. And the residual of an update that is in the model becomes the device's, of another it does not:
         wherever a device can know, which is when it has a receipt of the attempt that ended the round, and missed none.
@@ -371,6 +391,7 @@ class Checker(Witness):
         saved, truth = host.disk.truth.outbox, self.truth
         assert saved is not None
         may_count = truth.may_count(host.name, saved) and not host.may_be_left_out
+        may_count = may_count and not self._is_under_other_terms(host, saved)
         require(not may_count, "I06", "%s drops its update of round %d", host.name, saved.round)
         if self._manifest.keeps_own and saved.manifest == self._manifest.id and saved.mode == "train":
             known = applied or truth.fallbacks or not truth.in_a_model(host.name, saved.round)
@@ -382,11 +403,11 @@ class Checker(Witness):
         if truth.settled(host.name, saved.round):
             return
         require(saved.counted > 0 or not applied, "EF", "%s: the residual of what was never counted", host.name)
-        if not 0 < saved.round <= len(truth.records):
+        record = truth.record_of(saved.round)
+        if record is None:
             return
-        if truth.committed_in[saved.round - 1] != saved.counted or saved.round + 1 in truth.fallbacks:
+        if truth.committed_in[saved.round] != saved.counted or saved.round + 1 in truth.fallbacks:
             return
-        record = truth.records[saved.round - 1]
         if record.state == "rollback":
             return  # the device sees a newer model
         require(host.name in record.devices, "I01", "%s has a receipt of round %d", host.name, record.round)
@@ -394,10 +415,25 @@ class Checker(Witness):
         missed = next_round is None or next_round.round > saved.round + 1
         require(applied == (record.state == "committed") or missed, "EF", "%s: the residual", host.name)
 
+    @property
+    def _anew(self) -> bool:
+        """Whether the helper's keys are not those of the first epoch."""
+        return any(helper.epoch > 1 for helper in self._world.helpers)
+
+    def _is_under_other_terms(self, host: DeviceHost, saved: Outbox) -> bool:
+        """Whether its round was opened again for other keys of the helper's, since that began another epoch. A receipt
+        for what was made under those before may come when the next update is made."""
+        round = self.announced
+        if (host.name, saved.round) in self._under_others:
+            return True
+        if not self._anew or round is None or not round.terms or round.round != saved.round:
+            return False
+        return not saved.blob[UpdateHeader.size_of(saved.blob) :].startswith(Terms.read(round.terms).digest)
+
     def _rolled_back(self, saved: Outbox) -> bool:
         """Whether a roll-back has ended the update's round: its device sees a newer model."""
-        records = self.truth.records
-        return saved.round <= len(records) and records[saved.round - 1].state == "rollback"
+        record = self.truth.record_of(saved.round)
+        return record is not None and record.state == "rollback"
 
 
 def _updates(machine: RoundCoordinator) -> tuple[int, int]:
@@ -418,7 +454,3 @@ def _named(round: Round) -> dict[int, tuple[int, int]]:
 def _identity(round: Round) -> tuple[object, ...]:
     """What tells a round that was announced from a forged one."""
     return round.manifest, round.state, round.round, round.attempt, round.version, round.model_sha256
-
-
-def _number(round: Round) -> tuple[int, int]:
-    return round.round, round.attempt

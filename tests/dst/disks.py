@@ -27,6 +27,7 @@ from edgefl.device.slots import Slot
 from edgefl.errors import StoreError
 from edgefl.history_record import RoundRecord
 from edgefl.privacy.clipping import ClipState
+from edgefl.privacy.ledger import Ledger, newest
 from edgefl.simulation.disk import Disk
 from edgefl.strategies.checkpoint import unpack
 
@@ -127,6 +128,8 @@ class AggregatorDisk(FailingDisk):
         self.paused: dict[str, str] = {}
         self.asked: SavedAsk | None = None
         self.clip: ClipState | None = None
+        self.ledger: Ledger | None = None
+        self.told_ledger: Callable[[Ledger], None] = lambda ledger: None
         self.told_ask: Callable[[SavedAsk], None] = lambda saved: None
         self.told = _nobody  # of what has become durable, whether or not the caller knows
 
@@ -136,7 +139,7 @@ class AggregatorDisk(FailingDisk):
         other.start, other.rounds, other.models = self.start, list(self.rounds), list(self.models)
         other.late, other.states = dict(self.late), dict(self.states)
         other.suspects, other.paused = dict(self.suspects), dict(self.paused)
-        other.asked, other.clip = self.asked, self.clip
+        other.asked, other.clip, other.ledger = self.asked, self.clip, self.ledger
         return other
 
     def resume(self, params: np.ndarray) -> State:
@@ -149,7 +152,8 @@ class AggregatorDisk(FailingDisk):
             version = newest + 1
             self._insert(version, blob, state)
         params = params_from_bytes(blob)
-        return State(self.run, self.start + 1, len(self.rounds) + 1, version, params, *unpack(state))
+        round = self.rounds[-1].round + 1 if self.rounds else 1
+        return State(self.run, self.start + 1, round, version, params, *unpack(state))
 
     def _insert(self, version: int, blob: bytes, state: bytes) -> None:
         self.states[version] = state
@@ -191,6 +195,13 @@ class AggregatorDisk(FailingDisk):
         def write() -> None:
             self.asked = stored
             self.told_ask(stored)
+
+        self.transact(write)
+
+    def save_ledger(self, ledger: Ledger) -> None:
+        def write() -> None:
+            self.ledger = newest(self.ledger, ledger)
+            self.told_ledger(ledger)
 
         self.transact(write)
 

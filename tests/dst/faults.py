@@ -97,6 +97,16 @@ class Faults:
         rng, device = self._world.rng, self._device()
         rng.choice([self._aggregator().disk, device.disk]).flip(rng.getrandbits(16))
 
+    def _restored_helper(self) -> None:
+        """Its disk is put back to a backup, so its operator begins the next epoch of its keys."""
+        world, rng = self._world, self._world.rng
+        (helper,) = world.helpers
+        helper.die("its disk is put back")
+        helper.disk.restore(rng.randint(1, 5))
+        helper.epoch += 1
+        for aggregator in world.aggregators:
+            aggregator.adopt()
+
     def _wipe_device(self) -> None:
         device = self._device()
         device.die("its disk is gone")

@@ -19,6 +19,7 @@ from edgefl.coordinator.events import (
     Evaluate,
     Fenced,
     Finished,
+    HelpersRead,
     Reconfigured,
     ReloadedLate,
     ReloadLate,
@@ -51,6 +52,7 @@ from edgefl.device.session import DeviceSession
 from edgefl.device.statistics import of_examples
 from edgefl.errors import StoreError
 from edgefl.machine import Publish
+from edgefl.privacy.ledger import SaveLedger
 from edgefl.protocol import statistics
 from edgefl.protocol.envelope import MAGIC, Envelope
 from edgefl.protocol.messages import Status, encode
@@ -62,11 +64,12 @@ from edgefl.strategies.checkpoint import pack
 from . import masked
 from .disks import AggregatorDisk, DeviceDisk
 from .files import OwnersFiles
+from .helpers import certified
 from .host import Host
 from .influence import admission_of
 from .keys import aggregators_keys, devices_keys
 from .lasting import AWAKE_S, FLAP_S, FROZEN_S
-from .masked import masked_terms
+from .masked import features_of, masked_terms
 from .operator import Order, accuracy, gate_of, is_watched, judges, score
 
 if TYPE_CHECKING:
@@ -219,12 +222,12 @@ class DeviceHost(Host[device_events.Event, device_events.Action]):
         return UpdateHeader(examples, 1, 0.5, 10, job.bytes_down, examples, 0.5).to_bytes() + payload, slots
 
     def _profile(self, job: TrainJob, examples: int) -> bytes:
-        rows, told = columns_of(job, examples)
+        x, y = table_of(job, examples)
         if not job.round.terms:
             header = UpdateHeader(examples, 0, 0.0, 0, job.bytes_down, is_profile=True)
-            return header.to_bytes() + statistics.encode(told)
+            return header.to_bytes() + statistics.encode(of_examples(job.manifest.plan, x, y))
         salt = self.world.rng.getrandbits(64)
-        blob, q, digest = masked.profile_answer(job, self.name, told, rows, salt, nonsense=self.is_hostile)
+        blob, q, digest = masked.profile_answer(job, self.name, x, y, salt, nonsense=self.is_hostile)
         self.world.checker.masked.made[self.name, digest] = q
         return blob
 
@@ -270,7 +273,8 @@ class AggregatorHost(Host[coordinator_events.Event, coordinator_events.Action]):
             attempt=state.start, instance=world.rng.getrandbits(64),
             recent=disk.recent(100), gate=gate_of(schedule), suspects=disk.suspects, keys=aggregators_keys(schedule),
             admission=admission_of(schedule), watched=is_watched(schedule), paused=disk.paused,
-            masked=masked_terms(schedule, disk.clip), asked=disk.asked,
+            masked=masked_terms(schedule, disk.clip, disk.ledger, self._helpers_epoch), asked=disk.asked,
+            features=features_of(schedule),
         )  # fmt: skip
 
     def start(self) -> None:
@@ -284,6 +288,17 @@ class AggregatorHost(Host[coordinator_events.Event, coordinator_events.Action]):
         self.disk.orders[name] = order
         if self.alive:
             self._feed_order(name, order)
+
+    @property
+    def _helpers_epoch(self) -> int:
+        """Of the keys that the folder of keys names."""
+        return self.world.helpers[0].epoch if self.world.helpers else 1
+
+    def adopt(self) -> None:
+        """The helper's certificate is another one, and a process that runs reads it."""
+        if self.alive:
+            party, certificate = certified(self._helpers_epoch)
+            self.feed(HelpersRead((party,), (certificate,)))
 
     def reload(self, config: RoundSettings) -> None:
         """The file of settings is another one, and a process that runs reads it."""
@@ -319,8 +334,10 @@ class AggregatorHost(Host[coordinator_events.Event, coordinator_events.Action]):
                 self.disk.save_suspects(suspects)
             case SavePaused(paused):
                 self.disk.save_paused(paused)
-            case SaveProfile():
-                pass  # the operator can ask for another one
+            case SaveLedger(ledger):
+                self.disk.save_ledger(ledger)
+            case SaveProfile(profile):  # the operator can ask for another one
+                self.world.checker.profiles(self, profile)
             case Erase():
                 pass  # no record names it
             case ReloadLate():
@@ -335,11 +352,10 @@ class AggregatorHost(Host[coordinator_events.Event, coordinator_events.Action]):
                 self.carry_out_shared(action)
 
 
-def columns_of(job: TrainJob, examples: int) -> tuple[int, statistics.Statistics]:
-    """What a device with so many examples tells of columns that are 0 throughout, and of how many rows."""
-    plan, rows = job.manifest.plan, min(3, examples)
-    shape = (rows, *plan.input_shape)
-    return rows, of_examples(plan, np.zeros(shape, np.float32), np.zeros(rows, np.int64))
+def table_of(job: TrainJob, examples: int) -> tuple[np.ndarray, np.ndarray]:
+    """x and y of a device with so many examples, of which it tells: columns that are 0 throughout."""
+    rows = min(3, examples)
+    return np.zeros((rows, *job.manifest.plan.input_shape), np.float32), np.zeros(rows, np.int64)
 
 
 def lesson(device: str, round: int, params: bytes) -> np.ndarray:

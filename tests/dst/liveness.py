@@ -4,6 +4,7 @@ a commit, and all healthy devices      RECONNECT_S and ROUNDS deadlines, as long
 if trainings outlast the deadline      RECONNECT_S and two rounds of DEADLINES deadlines each
 if handicaps last (lasting.py)         the same, and then the median of PACE_ROUNDS rounds takes PACE_S at most: each
                                        slow, hung or frozen device costs a cut-off round, and none sets the pace
+where devices rest (noise.py)          the same, after two rests: a round learns of those alone that do not rest in it
 on slow lines                          in each round, CYCLE_BYTES at the slowest rate on top; and what is queued on
                                        lines when they heal passes in its time
 """
@@ -14,6 +15,7 @@ import math
 import statistics
 from typing import TYPE_CHECKING
 
+from edgefl.coordinator.coordinator import RoundCoordinator
 from edgefl.coordinator.opening import DEADLINES
 from edgefl.history_record import RoundRecord
 
@@ -58,6 +60,8 @@ class Liveness:
         new = self._truth.records[self._from :]
         left = {device.name for device in world.devices if not (device.gone or device.handicap or device.is_hostile)}
         waited = world.clock.now - world.healed_at
+        if world.aggregator.alive and self._is_over(world.aggregator.machine):
+            return True
         done = bool(new)
         if len(left) == len(world.devices) or self._asks_all():  # else the drawn devices may have left
             done = any(record.state != "abandoned" for record in new)
@@ -68,11 +72,20 @@ class Liveness:
         deadlines = ROUNDS if sure else DEADLINES + 1
         if schedule.lasting.outlasts_deadline:
             deadlines = 2 * DEADLINES
+        if schedule.noisy.separation > 1:  # devices that left unseen do not rest: two rounds may ask them alone
+            deadlines += 2 * DEADLINES
         bound = RECONNECT_S + deadlines * (self._deadline_s + self._judged_s) + ROUNDS * self._transfer_s()
         bound += self._backlog_s
         names = [record.devices for record in new]
         require(done or waited < bound, "I07", "%d s after the faults: %r of %s", waited, names, sorted(left))
         return done and (world.schedule.lasting.heals or self._keeps_pace(new))
+
+    def _is_over(self, machine: RoundCoordinator) -> bool:
+        """Whether all rounds are done that there were to be."""
+        rounds = self._world.schedule.config.rounds
+        over = machine.phase == "done"
+        require(not over or (rounds is not None and machine.round > rounds), "I07", "done at round %d", machine.round)
+        return over
 
     def _keeps_pace(self, new: list[RoundRecord]) -> bool:
         """Devices that stay slow, hung or frozen do not set the pace: the median round is as long as it takes the
@@ -80,12 +93,13 @@ class Liveness:
         lasting = self._world.schedule.lasting
         assert self._world.healed_at is not None
         waited = self._world.clock.now - self._world.healed_at
-        if len(new) < PACE_ROUNDS:
-            longest = RECONNECT_S + (DEADLINES + PACE_ROUNDS) * (self._deadline_s + self._judged_s + self._transfer_s())
+        rounds = PACE_ROUNDS + 2 * max(0, self._world.schedule.noisy.separation - 1)
+        if len(new) < rounds:
+            longest = RECONNECT_S + (DEADLINES + rounds) * (self._deadline_s + self._judged_s + self._transfer_s())
             require(waited < longest, "I07", "%d rounds in %d s with %r", len(new), waited, lasting.handicaps)
             return False
         bound = PACE_S + self._judged_s + self._transfer_s()
-        seconds = [round(record.seconds) for record in new]
+        seconds = [round(record.seconds) for record in new[-PACE_ROUNDS:]]
         require(statistics.median(seconds) <= bound, "I07", "rounds of %r s with %r", seconds, lasting.handicaps)
         return True
 

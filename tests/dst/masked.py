@@ -1,16 +1,13 @@
-"""Masked rounds in the simulation: schedules, a helper and its disk, and what only the simulation knows of the sums.
+"""Masked rounds in the simulation: schedules, and what only the simulation knows of the sums.
 
 A device's integers follow from its name and the terms alone, so the simulation knows what each sum has to be; its seeds
-are fresh in every training. The helper may die between any two actions, and its disk fails as all disks do. In some
-schedules one device seals nonsense.
+are fresh in every training. In some schedules one device seals nonsense, and in half of them sums have noise
+(noise.py).
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -20,61 +17,56 @@ from edgefl.coordinator.saved_ask import SavedAsk
 from edgefl.device.events import TrainJob
 from edgefl.device.masked import terms_of
 from edgefl.device.policy import OPEN, OwnersWord
-from edgefl.errors import StoreError
-from edgefl.helper import events as helper_events
-from edgefl.helper.events import Find, Found, JobDone, Keys, RosterRead, SaveOpened, SaveState
-from edgefl.helper.events import Open as OpenJob
-from edgefl.helper.helper import Helper
-from edgefl.helper.least import Least
-from edgefl.helper.state import State
+from edgefl.device.shares import shares_of
+from edgefl.device.statistics import of_examples
 from edgefl.history_record import RoundRecord
-from edgefl.machine import Publish
-from edgefl.masking import sealed
 from edgefl.masking.profile import tell
 from edgefl.masking.update import _AT_BOXES, mask
 from edgefl.masking.vector import Mean, mean, quantize
 from edgefl.privacy.clipping import ClipState
-from edgefl.protocol.envelope import Envelope
-from edgefl.protocol.statistics import Statistics
-from edgefl.protocol.terms import Party, Terms
+from edgefl.privacy.ledger import Ledger
+from edgefl.profiles import Profile
+from edgefl.protocol.profile_terms import MOMENTS
+from edgefl.protocol.terms import Terms
 from edgefl.protocol.update_header import UpdateHeader
-from edgefl.settings import PrivacySettings, RoundSettings
+from edgefl.settings import FeatureSettings, PrivacySettings, RoundSettings
 from edgefl.simulation.task import Drawn
-from edgefl.trust.ed25519 import SigningKey, to_text
-from edgefl.trust.helper_certificate import HelperCertificate
-from edgefl.trust.roster import Roster
+from edgefl.trust.ed25519 import fingerprint
 
-from .disks import FailingDisk, PowerLost
-from .host import Host
-from .keys import ROOT, aggregators_keys
-from .schedule import FEDERATION, Schedule
+from .helpers import HELPER, LEAST, certified
+from .keys import ROOT
+from .noise import DELTA, RANGES, RESTORED, NoiseTruth, Noisy
+from .schedule import Schedule
 from .violation import require
 
-if TYPE_CHECKING:
-    from .world import World
-
-HELPER = "north"
 HELPER_S = 40.0
-LEAST = 2
 OWNER = OwnersWord(replace(OPEN, masked=True, least_devices=LEAST, helpers=frozenset({HELPER})))
 
 
 def draw(seed: int) -> Schedule:
     """A schedule whose rounds are masked; its other numbers are those of a schedule with keys."""
-    found = Schedule.draw(3 * seed + 1)
+    found, noisy = Schedule.draw(3 * seed + 1), Noisy.draw(seed)
     rounds, devices = found.config, len(found.devices)
     rounds = msgspec.structs.replace(
         rounds, mode="sync", late="drop", evaluate_every=None, min_reports=max(LEAST, rounds.min_reports),
         goal=rounds.goal if rounds.mode == "sync" else None,
         over_select=rounds.over_select if rounds.mode == "sync" else None, expect=rounds.expect or devices,
+        rounds=noisy.rounds,
     )  # fmt: skip
     manifest = msgspec.structs.replace(
         found.manifest, codec="raw32", codec_options={}, forms=[], error_feedback=False, downlink="raw32",
         downlink_options={}, span=1, local=None,
     )  # fmt: skip
+    if noisy.turns:
+        turns = {"goal": None, "over_select": None, "fraction": 1 / noisy.separation, "min_reports": LEAST}
+        rounds = msgspec.structs.replace(rounds, **turns)
+    faults = (*found.faults, RESTORED) if noisy.restored else found.faults
     left_out = _left_out(seed, found, rounds)
     hostile, unlisted = (left_out if seed % 3 == kind else "" for kind in (1, 2))
-    return replace(found, manifest=manifest, config=rounds, masked=True, hostile=hostile, unlisted=unlisted)
+    return replace(
+        found, manifest=manifest, config=rounds, masked=True, hostile=hostile, unlisted=unlisted, noisy=noisy,
+        faults=faults,
+    )  # fmt: skip
 
 
 def _left_out(seed: int, schedule: Schedule, rounds: RoundSettings) -> str:
@@ -87,30 +79,30 @@ def _left_out(seed: int, schedule: Schedule, rounds: RoundSettings) -> str:
 def privacy_of(schedule: Schedule) -> PrivacySettings:
     groups = 2 if schedule.seed % 4 == 0 and len(schedule.devices) >= 2 * LEAST else 1
     transform = "hadamard" if schedule.seed % 2 else "subset"
-    return PrivacySettings(
+    settings = PrivacySettings(
         masked=True, helpers=HELPER, helper_s=HELPER_S, least=LEAST, share=0.5, bits=12, transform=transform,
         groups=groups, clip_quantile=0.5 if schedule.seed % 5 == 1 else None,
     )  # fmt: skip
+    return msgspec.structs.replace(settings, **schedule.noisy.over())
 
 
-def helper_keys() -> Keys:
-    seed = hashlib.sha256(b"helper of the simulation").digest()
-    box = sealed.new_box_key(seed)
-    return Keys(HELPER, FEDERATION, 1, ROOT.public, *box, SigningKey(seed))
+def features_of(schedule: Schedule) -> FeatureSettings:
+    """With noise a profile needs ranges."""
+    return RANGES if schedule.noisy else FeatureSettings()
 
 
-def masked_terms(schedule: Schedule, moved: ClipState | None = None) -> MaskedTerms | None:
-    """What the aggregator makes terms with."""
+def masked_terms(
+    schedule: Schedule, moved: ClipState | None = None, ledger: Ledger | None = None, epoch: int = 1
+) -> MaskedTerms | None:
+    """What the aggregator makes terms with: where the clip is, what was spent, and the epoch of the helper's keys."""
     if not schedule.masked:
         return None
-    keys = helper_keys()
-    box, key = keys.box_public, keys.signing.public
-    certificate = HelperCertificate.of(
-        HELPER, box, key, federation=FEDERATION, serial=1, epoch=1, not_before=0, not_after=2**40
-    ).seal(ROOT)
+    party, certificate = certified(epoch)
+    if schedule.noisy and ledger is None:
+        ledger = Ledger(fingerprint(ROOT.public), DELTA)
     return MaskedTerms(
-        privacy_of(schedule), schedule.manifest, most=len(schedule.devices), rounds=0,
-        helpers=[Party(HELPER, 1, to_text(box), to_text(key))], certificates=[certificate.decode()],
+        privacy_of(schedule), schedule.manifest, most=len(schedule.devices), rounds=schedule.noisy.rounds or 0,
+        helpers=[party], certificates=[certificate], ledger=ledger, features=features_of(schedule),
         moved=moved,
     )  # fmt: skip
 
@@ -130,11 +122,15 @@ def answer(
 
 
 def profile_answer(
-    job: TrainJob, device: str, told: Statistics, examples: int, salt: object, *, nonsense: bool = False
+    job: TrainJob, device: str, x: np.ndarray, y: np.ndarray, salt: object, *, nonsense: bool = False
 ) -> tuple[bytes, np.ndarray, bytes]:
-    """As `answer`, of what the device tells of its columns."""
-    terms = terms_of(job.round, job.manifest)
-    q = tell(told, examples, terms)
+    """As `answer`, of what the device tells of the columns of its data."""
+    terms, plan = terms_of(job.round, job.manifest), job.manifest.plan
+    assert terms.profile is not None
+    if terms.profile.ranges:
+        q = integers(device, terms, shares_of(plan, x, y, terms.profile))
+    else:
+        q = tell(of_examples(plan, x, y), len(x), terms)
     return UpdateHeader.masked(profile=True).to_bytes() + _sealed(q, terms, device, salt, nonsense), q, terms.digest
 
 
@@ -151,7 +147,7 @@ class MaskedTruth:
     the `hostile` device are in no sum. `clip` is that of the next round, by the records that are durable."""
 
     def __init__(self, schedule: Schedule) -> None:
-        self._hostile = schedule.hostile
+        self._hostile, self.noise = schedule.hostile, NoiseTruth(schedule.noisy)
         self._clipping = privacy_of(schedule).clipping
         self.clip = self._clipping.first
         self.made: dict[tuple[str, bytes], np.ndarray] = {}
@@ -166,6 +162,7 @@ class MaskedTruth:
         opened = saved.record.round in self.opened
         require(same or anew or not opened, "I35", "another set of round %d", saved.record.round)
         self.sets[saved.record.round] = saved
+        self.noise.asked(saved)
 
     def answered(self, round: int, set_digest: bytes) -> None:
         """I34: a round is opened for one set."""
@@ -188,102 +185,33 @@ class MaskedTruth:
             require(record.within == votes, "I35", "%r were within the clip, not %r", record.within, votes)
         self.clip = self._clipping.after(self.clip, record.within)
 
+    def profiled(self, profile: Profile) -> None:
+        """I35: a profile with noise tells the sums of its devices' shares, with the noise of its round."""
+        saved = self.sets.get(profile.round)
+        assert saved is not None and saved.terms.profile is not None
+        if not saved.terms.profile.ranges:
+            return
+        (found,) = self._means(profile.round, sorted(saved.entries))
+        terms = saved.terms.profile
+        sums = (found.delta.astype(np.float64) * found.count)[terms.labels :].reshape(
+            terms.columns, MOMENTS + terms.bins
+        )
+        for column in profile.columns:
+            there, u = sums[column.column, :2]
+            low, high = terms.range_of(column.column)
+            mean = (low + high) / 2 + (high - low) / 2 * min(1.0, max(-1.0, u / there))
+            right = column.devices == round(there) and abs(column.mean - mean) < 1e-9
+            require(right, "I35", "%r of column %d, not %r of %r", column.mean, column.column, mean, there)
+
     def _means(self, round: int, devices: list[str]) -> list[Mean]:
         saved = self.sets.get(round)
         require(saved is not None, "I35", "round %d committed, and its set is not durable", round)
         assert saved is not None
         require(sorted(saved.entries) == devices, "I35", "%r counted, asked for %r", devices, sorted(saved.entries))
-        means = []
-        for group in saved.groups:
+        means, noise = [], self.noise.used.get(round, {})
+        for place, group in enumerate(saved.groups):
             if len(group) >= saved.terms.least and self._hostile not in group:
                 total = sum(self.made[device, saved.terms.digest].astype(np.int64) for device in group)
-                means.append(mean(total, saved.terms))
+                drawn = noise.get(place, 0)  # the helper adds it to the masks
+                means.append(mean(total - drawn, saved.terms))
         return means
-
-
-class HelperDisk(FailingDisk):
-    """As edgefl_broker.helper's store."""
-
-    def __init__(self) -> None:
-        self.state = State()
-        self.answers: dict[int, bytes] = {}
-        self.starts = 0
-        self.roster = 1  # the serial of the one in its folder of keys
-
-    def save(self, state: State, answer: bytes | None = None) -> None:
-        def write() -> None:
-            self.state = state
-            answers: Mapping[int, bytes] = self.answers if answer is None else {**self.answers, state.round: answer}
-            kept = {opened.round for opened in state.opened}
-            self.answers = {round: blob for round, blob in answers.items() if round in kept}
-
-        self.transact(write)
-
-
-class HelperHost(Host[helper_events.Event, helper_events.Action]):
-    """A helper."""
-
-    machine: Helper
-
-    def __init__(self, world: World) -> None:
-        super().__init__(world, f"helper-{HELPER}")
-        self.disk = HelperDisk()
-        if world.schedule.unlisted:
-            world.clock.at(world.schedule.heal_at * (5 + world.schedule.seed % 4) / 8, self._replace_roster)
-
-    def _replace_roster(self) -> None:
-        """The operator has brought the newest one."""
-        self.disk.roster = 2
-        if self.alive:
-            self.feed(RosterRead(self._roster()))
-
-    def _roster(self) -> Roster:
-        keys, unlisted = aggregators_keys(self.world.schedule), self.world.schedule.unlisted
-        assert keys is not None
-        devices = {name: member for name, member in keys[1].devices.items() if self.disk.roster > 1 or name != unlisted}
-        return msgspec.structs.replace(keys[1], serial=self.disk.roster, devices=devices)
-
-    def boot_up(self) -> None:
-        self.disk.starts += 1
-        self.machine = Helper(helper_keys(), self._roster(), Least(devices=LEAST), self.disk.state)
-        try:
-            for action in self.machine.begin():
-                self.carry_out(action)
-        except (PowerLost, StoreError) as error:
-            self.die(f"its first write fails: {error!r}")
-
-    def act(self, action: helper_events.Action) -> None:
-        match action:
-            case OpenJob(job):
-                starts, result = self.starts, job.run(no_noise)
-                self.clock.after(
-                    self.world.rng.uniform(0, 3),
-                    lambda: self.feed(JobDone(job, result)) if starts == self.starts else None,
-                )
-            case SaveOpened(state, answer):
-                self.disk.save(state, answer)
-            case SaveState(state):
-                self.disk.save(state)
-            case Find(round):
-                self.answer(Found(round, self.disk.answers.get(round)))
-            case _:
-                self.carry_out_shared(action)
-
-    def publish(self, action: Publish) -> None:
-        """I34: what leaves is durable, and of one set a round."""
-        envelope = Envelope.from_bytes(action.payload)
-        blob, answers = envelope.data, self.disk.answers
-        found = [opened for opened in self.disk.state.opened if blob in answers.get(opened.round, b"")]
-        found = [opened for opened in found if envelope.parts > 1 or answers[opened.round] == blob]
-        reason_bytes = int.from_bytes(blob[85:87], "little")  # exchange.Answer: 1 + 32 + 32 + 4 + 8 + 8
-        require(bool(found) or reason_bytes > 0, "I34", "an answer that is not durable")
-        for opened in found:
-            self.world.checker.masked.answered(opened.round, bytes.fromhex(opened.set_digest))
-        self.world.adversary.hear(action.topic, action.payload)
-        connection = self.connection
-        if connection is not None:
-            self.world.broker.publish(connection, action.topic, action.payload, action.retain, None)
-
-
-def no_noise(terms: object, purpose: bytes) -> object:
-    raise AssertionError("no schedule has noise")

@@ -19,6 +19,7 @@ from edgefl.strategies.local import LocalRule
 from edgefl.strategies.masked import over
 
 from .lasting import SHORT_DEADLINE_S, Lasting
+from .noise import NO_NOISE, Noisy
 
 FEDERATION = "sim"
 FAULTS = (
@@ -94,6 +95,7 @@ class Schedule:
     masked: bool = False  # rounds are (masked.py)
     hostile: str = ""  # the device that seals nonsense in masked rounds
     unlisted: str = ""  # the device that the helper's roster lacks, until it is replaced
+    noisy: Noisy = NO_NOISE  # of masked sums
 
     @classmethod
     def draw(cls, seed: int) -> Schedule:

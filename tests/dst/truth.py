@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 import numpy as np
@@ -14,6 +14,7 @@ from edgefl.core.accumulator import SCALE
 from edgefl.core.params import params_from_bytes, params_to_bytes
 from edgefl.device.events import Outbox
 from edgefl.history_record import RoundRecord
+from edgefl.privacy.ledger import Ledger
 from edgefl.protocol.round import Draw
 from edgefl.protocol.update_header import UpdateHeader
 from edgefl.strategies import State
@@ -27,12 +28,15 @@ from .violation import require
 
 
 class Truth:
-    """`versions` has every durable version's (P,) float32 bytes, `newest` its number; `start` the aggregator's."""
+    """`versions` has every durable version's (P,) float32 bytes, `newest` its number; `start` the aggregator's.
+    `ledger` gives what its disk has."""
 
-    def __init__(self, schedule: Schedule, masked: MaskedTruth) -> None:
-        self._masked = masked
+    def __init__(self, schedule: Schedule, masked: MaskedTruth, ledger: Callable[[], Ledger | None]) -> None:
+        self._masked, self._ledger = masked, ledger
         self.records: list[RoundRecord] = []
-        self.committed_in: list[int] = []  # the start, for each
+        self._record_of: dict[int, RoundRecord] = {}
+        self.committed_in: dict[int, int] = {}  # round -> the start
+        self.round = 1  # the one that is to be committed next
         self.versions: dict[int, bytes] = {0: params_to_bytes(schedule.params)}
         self.newest = 0
         self.states: dict[int, dict[str, np.ndarray]] = {0: {}}  # of the strategy, by version
@@ -46,18 +50,26 @@ class Truth:
         self._schedule = schedule
         self._influences = Influences(schedule)
         self.profiles: set[int] = set()  # rounds that an aggregator has opened as one
-        self._bases: list[int] = []  # the version that each round's devices trained from
+        self._bases: dict[int, int] = {}  # round -> the version that its devices trained from
         self._counted: set[tuple[str, int]] = set()  # device, round: what is in a model
         self._updates: dict[tuple[str, int, int], dict[bytes, None]] = {}
 
-    @property
-    def round(self) -> int:
-        """The one that is to be committed next."""
-        return len(self.records) + 1
+    def record_of(self, round: int) -> RoundRecord | None:
+        """None if it is not over, or was passed over."""
+        return self._record_of.get(round)
+
+    def passes(self, round: int, ledger: Ledger | None) -> None:
+        """I09: a round is announced. Rounds before it are passed over only if noise was paid for them, or devices rest
+        in them."""
+        passed = range(self.round, round)
+        paid = 0 if ledger is None else ledger.round
+        odd = [one for one in passed if one > paid and not self._masked.noise.rests(one)]
+        require(round >= self.round and not odd, "I09", "round %d announced before its time", round)
+        self.round = round
 
     def base(self, round: int) -> int:
         """The version that devices train from in `round`."""
-        return self.newest if round == self.round else self._bases[round - 1]
+        return self.newest if round == self.round else self._bases[round]
 
     def _evaluates(self, round: int) -> bool:
         return self._config.mode_of(round) == "evaluate" or round in self.profiles
@@ -77,7 +89,7 @@ class Truth:
             return False
         if saved.round in self.profiles:  # by now it may be another kind of round than the one that was reported to
             return False
-        if age > 0 and self.records[saved.round - 1].state == "rollback":
+        if age > 0 and self._record_of[saved.round].state == "rollback":
             return False  # it may, and its device can't know: the next round has a newer model
         if age > 0 and (self.settled(device, saved.round) or not self._asked(device, saved.round)):
             return False
@@ -87,7 +99,7 @@ class Truth:
 
     def _asked(self, device: str, round: int) -> bool:
         """Whether the attempt that ended the round asked the device."""
-        rule = msgspec.json.decode(self.records[round - 1].cohort, type=list[str] | Draw | None)
+        rule = msgspec.json.decode(self._record_of[round].cohort, type=list[str] | Draw | None)
         return Cohort(round, frozenset(rule) if isinstance(rule, list) else rule).asks(device)
 
     def in_a_model(self, device: str, round: int) -> bool:
@@ -100,7 +112,9 @@ class Truth:
 
     def resumed(self, state: Stored, damaged: bool) -> None:
         """I08 and I12: an aggregator goes on from all that was committed, or from the model before a damaged one."""
-        require(state.round == self.round, "I08", "resumed at round %d, not %d", state.round, self.round)
+        due = self.records[-1].round + 1 if self.records else 1
+        require(state.round == due, "I08", "resumed at round %d, not %d", state.round, due)
+        self.round = due
         blob = params_to_bytes(state.params)
         if damaged:
             require(state.version > self.newest, "I05", "version %d is used again", state.version)
@@ -158,12 +172,15 @@ class Truth:
             self._counted.update(updates)
         if self._schedule.masked:
             self._masked.over(record)
-        self._bases.append(self.newest)
+            self._masked.noise.over(record, self._ledger())
+        self._bases[record.round] = self.newest
         if params is not None:
             self.newest = record.version
             self.versions[self.newest] = params_to_bytes(params)
         self.records.append(record)
-        self.committed_in.append(self.start)
+        self._record_of[record.round] = record
+        self.committed_in[record.round] = self.start
+        self.round = record.round + 1
 
     def _roll_back(self, record: RoundRecord, params: np.ndarray | None) -> None:
         """The bytes of an earlier version become a new one, with the strategy's state that belongs to them."""

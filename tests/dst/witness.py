@@ -8,6 +8,7 @@ from edgefl_broker.store import State
 
 from edgefl.device.events import Outbox, TrainJob
 from edgefl.machine import Publish, Subscribe
+from edgefl.profiles import Profile
 from edgefl.protocol.round import Round
 
 if TYPE_CHECKING:
@@ -46,6 +47,9 @@ class Witness:
 
     def keeps(self, host: DeviceHost, round: Round) -> None:
         """The model of that round is about to become the device's file."""
+
+    def profiles(self, host: AggregatorHost, profile: Profile) -> None:
+        """About to be shown to the operator."""
 
     def drops(self, host: DeviceHost, applied: bool) -> None:
         """The saved update is about to be dropped."""

@@ -15,11 +15,11 @@ from .checker import Checker
 from .disks import AggregatorDisk
 from .earlier import leave_behind
 from .faults import Faults
+from .helpers import HelperHost
 from .host import Host
 from .hosts import AggregatorHost, DeviceHost
 from .keys import Adversary
 from .link import Connection
-from .masked import HelperHost
 from .operator import Operator
 from .schedule import Schedule
 

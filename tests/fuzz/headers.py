@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 
-from edgefl.protocol.update_header import PersonalScores, UpdateHeader
+from msgspec.structs import replace
+
+from edgefl.protocol.update_header import HIDING, MASKED_PROFILE, PROFILE, PersonalScores, UpdateHeader
 
 LONGEST = 512
 
@@ -18,17 +20,23 @@ def seeds() -> list[bytes]:
     profile = UpdateHeader(100, 0, 0.0, 0, 99, is_profile=True)
     found = trained.to_bytes() + b"delta", scored.to_bytes(), both.to_bytes() + b"x", profile.to_bytes() + b"sums"
     own = UpdateHeader(100, 10, 0.5, 1234, 5678, 20, 0.25, 0.75, personal=PersonalScores(True, 0.125, 0.875))
-    return [*found, bytes(longer), own.to_bytes() + b"delta"]
+    masked = [UpdateHeader.masked(profile=profile).to_bytes() for profile in (False, True)]
+    later = bytearray(masked[0] + bytes(24) + b"vector")
+    later[2] = UpdateHeader.SIZE + 24
+    sealed = *(header + b"vector" for header in masked), bytes(later)
+    return [*found, bytes(longer), own.to_bytes() + b"delta", *sealed]
 
 
 def run(data: bytes) -> None:
     header = UpdateHeader.from_bytes(data)
     assert math.isfinite(header.loss) and header.num_examples <= UpdateHeader.MAX_EXAMPLES
-    alone = header.size == len(data)
-    assert (
-        header.mode == ("profile" if data[1] == 1 else "evaluate" if alone else "train") == UpdateHeader.mode_of(data)
-    )
-    assert (header.num_examples == 0) == alone
+    alone, kind = header.size == len(data), header.kind
+    assert kind == data[1] and header.is_masked == (kind in HIDING)
+    mode = "profile" if kind in (PROFILE, MASKED_PROFILE) else "evaluate" if alone else "train"
+    assert header.mode == mode == UpdateHeader.mode_of(data)
+    assert (header.num_examples == 0) == (alone or header.is_masked) and not (alone and header.is_masked)
+    if header.is_masked:  # nothing of the device, beside what it can't hide: how many bytes there are
+        assert replace(header, size=UpdateHeader.SIZE) == UpdateHeader.masked(profile=header.is_profile)
     again, size = header.to_bytes(), UpdateHeader.SIZE + PersonalScores.SIZE * (header.personal is not None)
     if header.size == size and again != data[:size]:  # another NaN means None too
         assert None in (header.eval_loss, header.eval_accuracy) or header.personal is not None

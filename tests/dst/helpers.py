@@ -115,7 +115,11 @@ class HelperHost(Host[helper_events.Event, helper_events.Action]):
             self.feed(RosterRead(self._roster()))
 
     def _roster(self) -> Roster:
-        keys, unlisted, serial = aggregators_keys(self.world.schedule), self.world.schedule.unlisted, self._roster_serial
+        keys, unlisted, serial = (
+            aggregators_keys(self.world.schedule),
+            self.world.schedule.unlisted,
+            self._roster_serial,
+        )
         assert keys is not None
         devices = {name: member for name, member in keys[1].devices.items() if serial > 1 or name != unlisted}
         return msgspec.structs.replace(keys[1], serial=serial, devices=devices)

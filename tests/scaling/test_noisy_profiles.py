@@ -7,7 +7,7 @@ from dataclasses import replace
 import msgspec
 import numpy as np
 import pytest
-from machines import commit_of, feed, of, run_out, status
+from machines import TOPICS, commit_of, feed, of, run_out, status
 from masked_profiles import (
     FEDERATED,
     MODEL,
@@ -30,7 +30,7 @@ from edgefl.helper.events import JobDone, Open
 from edgefl.helper.helper import Helper
 from edgefl.helper.noise import Draw
 from edgefl.helper.spending import pay
-from edgefl.machine import Connected, Note, Publish, Received
+from edgefl.machine import Connected, Note, Publish, Received, Tick
 from edgefl.privacy import accountant
 from edgefl.privacy.accountant import Mechanism
 from edgefl.privacy.ledger import Ledger, SaveLedger
@@ -96,6 +96,40 @@ def test_i38_a_profile_is_in_the_ledgers_of_aggregator_and_helper_as_a_round_tha
     after = Terms.read(round_in(out).terms)
     assert after.profile is None and after.epsilon > terms.epsilon, "training spends on from there"
     assert abs(after.epsilon - accountant.epsilon(2 * rho, 1e-5)) < 1e-3
+
+
+@pytest.mark.parametrize("noise", ["independent", "banded"])
+def test_i38_a_profile_that_is_abandoned_stalls_no_round_after_it(noise):
+    """Devices have agreed to its epsilon, and go by no round that tells less, if only by a rounding error. So the sum
+    that is opened next costs as much, in both ledgers."""
+    privacy = msgspec.structs.replace(NOISY, noise=noise, separation=2, band=2 if noise == "banded" else 1)
+    features = replace_features(standardize="none")
+    maker, helper = noisy_maker(privacy, features, rounds=40), make_helper()
+    coordinator = make_profiled(privacy, maker=maker, features=features, params=SCALED, goal=4)
+    agreed, out, now = 0.0, feed(coordinator, *map(status, "abcdefgh"), Connected()), 0.0
+    for number, mode in enumerate(("train", "profile", "train", "train", "profile", "train", "train"), 1):
+        round = round_in(out)
+        terms = Terms.read(round.terms)
+        assert (round.round, round.mode) == (number, mode) and terms.epsilon >= agreed
+        kinds = [action.topic if isinstance(action, Publish) else type(action) for action in out]
+        if terms.epsilon > agreed:
+            assert kinds.index(SaveLedger) < len(kinds) - 1 - kinds[::-1].index(TOPICS.round), (
+                "durable before it is told"
+            )
+        agreed = terms.epsilon
+        if number in (1, 4):
+            feed(coordinator, AskProfile("order-1"))
+        if number in (3, 7):
+            devices = round.cohort or "abcd"
+            out = [action for device in devices[:4] for action in feed(coordinator, *parts(round, device), now=now)]
+            out = feed(coordinator, *noisy_answer(helper, asked(out)), now=now)
+            assert commit_of(out).record.state == "committed"
+            assert maker.ledger.epsilon == helper.state.epsilon == agreed
+            continue
+        while coordinator.round == number:  # nobody reports
+            now = coordinator.wake_at
+            out = feed(coordinator, Tick(), now=now)
+        assert commit_of(out).record.state == "abandoned"
 
 
 def test_what_comes_out_has_the_noise_that_it_names_and_a_scaling_that_is_finite():

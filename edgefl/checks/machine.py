@@ -139,7 +139,11 @@ def writable(place: Place) -> Finding:
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        todo = "free some space" if error.errno in FULL else "give the folder to the user that runs this program"
+        todo = "give the folder to the user that runs this program"
+        if error.errno in FULL:
+            todo = "free some space"
+        elif inside != folder.absolute():
+            todo = f"make {folder} and give it to the user that runs this program, or set another state_dir"
         return problem(f"{inside} can't be written: {error.strerror}", todo)
     return ok(f"{folder} can be written" if inside == folder.absolute() else f"{folder} can be made")
 

@@ -141,6 +141,11 @@ class Probe:
         self._subscribed += topics
         self._connection.subscribe(list(topics), 1)
 
+    def unsubscribe(self, *topics: str) -> None:
+        """For topics that are no daemon's: a daemon's session would keep the subscription."""
+        assert self._connection is not None
+        self._connection.unsubscribe(list(topics))
+
     def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
         """Send with QoS 1; `answers` will have the broker's word on the newest one of a topic."""
         assert self._connection is not None
@@ -181,7 +186,8 @@ class Probe:
         for event in connection.take():
             match event:
                 case Message():
-                    self.messages.setdefault(event.topic, event)
+                    if event.retain or event.topic not in self.messages:  # one that is kept says more than its echo
+                        self.messages[event.topic] = event
                     if self.own and event.retain:  # others may be of the daemon's session, and come to it again
                         connection.ack(event.handle)
                 case Published():

@@ -262,6 +262,7 @@ def test_what_is_wrong_with_an_aggregator(open_fleet, tmp_path):
     open_to_all = found("dashboard.listen=0.0.0.0:8090")
     assert "in the clear" in texts(open_to_all, "settings") and "starlette" in texts(open_to_all, "versions")
     assert "Connection refused" in texts(found("mqtt.url=mqtt://127.0.0.1:1"), "broker")
+    assert "make /proc/none/state and give it to" in texts(found("state_dir=/proc/none/state"), "folder")
 
 
 def test_doctor_on_a_machine_whose_clock_is_not_synchronised():
@@ -278,6 +279,22 @@ def test_doctor_at_a_broker(open_fleet, tmp_path):
     assert code == 0 and text.startswith("ok       versions") and "ok, 1 skipped" in text.splitlines()[-1]
     _, found, _ = check("edgefl", "doctor", "--broker", "ftp://x", "--json")
     assert states(found)["broker"] == "problem" and "lacks a known scheme" in texts(found, "broker")
+
+
+def test_an_aggregator_in_whose_session_earlier_checks_were(tmp_path):
+    """The broker keeps the session of an aggregator that it knows by its name; a check leaves nothing there that misleads
+    a later one."""
+    passwords = password_file(tmp_path, {"aggregator": "right"})
+    with Mosquitto(f"allow_anonymous false\npassword_file {passwords}\n") as broker:
+        federation = Federation(tmp_path, broker.url, "open")
+        secret = tmp_path / "password"
+        secret.touch(0o600)
+        secret.write_text("right")
+        mqtt = {"url": broker.url, "username": "aggregator", "password_file": str(secret)}
+        path = federation.write_aggregator(mqtt=mqtt)
+        for _ in range(3):
+            _, found, text = check("edgefl_broker", "--config", path, "--check", "--json")
+            assert "published, kept and read back" in texts(found, "access"), text
 
 
 def test_plain_mqtt_at_a_port_of_tls(fleet):

@@ -60,7 +60,7 @@ class Picture:
                 if row.id not in newest or newest[row.id][0] < page.at:
                     newest[row.id] = page.at, row
         if self.summary is not None:  # which is newer than most pages
-            newest |= {row.id: (0, row) for row in self.summary.troubled if row.id in newest}
+            newest |= {row.id: (0, row) for row in self.summary.troubled}
         return [row for _, (_, row) in sorted(newest.items())]
 
     @property

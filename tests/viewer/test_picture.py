@@ -66,6 +66,14 @@ def test_a_page_of_another_topic_or_signer_is_dropped():
         assert not picture.devices and "not s" in picture.why_not
 
 
+def test_a_device_in_trouble_that_no_page_has_yet_is_shown():
+    picture, late = viewer(), DeviceRow("b", "trouble", "policy", "helper south is none of its helpers")
+    summary = encode_summary(Summary("pond", "0" * 16, 9, "waiting", 3, 2, pages=1, troubled=[late]))
+    picture.hear(TOPICS.summary, sealed(TOPICS.summary, summary))
+    picture.hear(TOPICS.fleet(0), sealed(TOPICS.fleet(0), PAGE))
+    assert [row.id for row in picture.devices] == ["a", "b"]
+
+
 def test_a_certificate_that_was_replaced_is_not_believed_again():
     picture = viewer()
     picture.hear(TOPICS.summary, sealed(TOPICS.summary, SUMMARY, serial=2))

@@ -72,7 +72,7 @@ class Unmasking:
         self.set_digest = saved.ask().set_digest
         self.closes_at = self.wake_at = 0.0  # set when it first asks
         self.began_at: float | None = None
-        self._topics, self._hash, self._patience_s = topics, hash, patience_s
+        self._topics, self._hash, self.patience_s = topics, hash, patience_s
         self._answers: dict[str, Answer] = {}
         self._arriving: dict[str, Assembler] = {}
         self.epsilon = 0.0  # the highest that a helper has signed
@@ -87,11 +87,11 @@ class Unmasking:
         """Helpers have time from now on: they could not hear, or not answer, before."""
         if self.began_at is None:
             self.began_at = now
-        self.closes_at = now + self._patience_s
+        self.closes_at = now + self.patience_s
 
     def ask(self, signing: Open, ask: Ask, answered: Answered, part_bytes: int, now: float) -> list[Publish]:
         """Ask the helpers that have not answered."""
-        self.wake_at = min(self.closes_at, now + min(ASK_AGAIN_S, self._patience_s / TRIES))
+        self.wake_at = min(self.closes_at, now + min(ASK_AGAIN_S, self.patience_s / TRIES))
         out: list[Publish] = []
         for party in self.terms.helpers:
             helper = party.name
@@ -172,7 +172,7 @@ class Unmasking:
         if not self.silent:
             return self._total()
         if now >= self.closes_at:
-            waited = f"in {self._patience_s:g} s"
+            waited = f"in {self.patience_s:g} s"
             raise NotOpened(f"no answer of helper {', '.join(self.silent)} {waited}: is it running, and connected?")
         return None
 

@@ -60,7 +60,17 @@ class Watching(Candidates, Ordered):
         mismatch = self.readiness.absence.mismatch.advice(self.presence.statuses.values())
         others = advice.of(self.presence, self.admission.barred, roll, needed=needed, topic=self.topics.any_status)
         waits = [self._asks_operator] if self._asks_operator else []
-        return [*waits, *mismatch, *self.unlisted.advice(), *others]
+        return [*waits, *self._silence(), *mismatch, *self.unlisted.advice(), *others]
+
+    def _silence(self) -> list[str]:
+        """Which helpers a sum waits for. That takes a moment, unless one of them is away."""
+        unmasking = self._unmasking if self.phase == "unmasking" else None
+        if unmasking is None or not unmasking.silent:
+            return []
+        return [
+            f"no answer yet of helper {', '.join(unmasking.silent)}: is it running, and connected? Without one in "
+            f"{unmasking.patience_s:g} s the round is abandoned"
+        ]
 
     def _unix(self, at: float | None) -> int:
         """Seconds after the start of 1970; 0 if that is not known."""

@@ -77,6 +77,16 @@ def test_a_silent_helper_is_asked_again_and_then_the_round_is_abandoned():
     assert coordinator.phase == "open" and coordinator.round == 2
 
 
+def test_viewers_see_which_helper_a_round_waits_for():
+    coordinator, _, out = closed(start={"watched": True})
+    (line,) = coordinator.summary(2.0).advice
+    assert line == (
+        "no answer yet of helper north: is it running, and connected? Without one in 40 s the round is abandoned"
+    )
+    feed(coordinator, *answer_of(make_helper(), asked(out)), now=3.0)
+    assert coordinator.summary(4.0).advice == []
+
+
 def test_every_helper_has_to_answer_and_each_takes_its_own_masks_away():
     privacy = msgspec.structs.replace(PRIVACY, helpers="north, south")
     coordinator, terms, out = closed(privacy=privacy)

@@ -102,7 +102,8 @@ def _own(settings: Settings) -> list[tuple[Any, str]]:
         (len(set(names)) < len(names), "privacy.helpers names a helper twice"),
         (
             most is None,
-            'privacy.most is "auto", and neither rounds.goal nor rounds.expect says how many devices report: set one',
+            'privacy.most is "auto", and neither rounds.goal nor rounds.expect says how many devices report: set '
+            "rounds.expect to the number of devices, or privacy.most to more than will report",
         ),
         (
             most is not None and most < privacy.least * privacy.groups,

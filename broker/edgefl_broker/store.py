@@ -129,7 +129,10 @@ class AggregatorStore:
         last = max(self._rounds.last(), self._values.number("lost"))
         if known is None or known.round <= last:
             return last
-        log.error("%s has lost the rounds from %d to %d: is the disk failing?", self._path, last + 1, known.round)
+        log.error(
+            "%s has lost the rounds from %d to %d: if it comes from a backup, begin the next epoch with `edgefl keys "
+            "epoch` (docs/operations.md); else the disk may be failing", self._path, last + 1, known.round,
+        )  # fmt: skip
         self._values.put("lost", str(known.round))
         return known.round
 

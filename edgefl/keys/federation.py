@@ -38,7 +38,10 @@ class Federation(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         check_root(self.root)
         for host in (self.broker, *self.also):
             if not host or not host.isascii() or not host.isprintable() or set(host) & set(" /:@*") - {":"}:
-                raise UsageError(f"broker {host!r} is no name or address: give it as clients will write it")
+                raise UsageError(
+                    f"broker {host!r} is no name or address: give the host alone, as broker.example.org; --port and "
+                    "`port` in federation.toml say the port"
+                )
 
     @property
     def url(self) -> str:

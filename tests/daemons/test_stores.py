@@ -306,7 +306,7 @@ def test_i05_i12_rounds_that_sqlite_has_lost_are_not_run_again(
     state = store.resume("plan", PARAMS, record(3))
     assert (state.round, state.version) == (4, 4)
     np.testing.assert_array_equal(state.params, PARAMS + 1)
-    assert "has lost the rounds from 2 to 3" in caplog.text
+    assert "has lost the rounds from 2 to 3: if it comes from a backup, begin the next epoch" in caplog.text
     again = store.resume("plan", PARAMS, record(1))
     assert (again.round, again.version) == (4, 4)
 

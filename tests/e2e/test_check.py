@@ -282,8 +282,7 @@ def test_doctor_at_a_broker(open_fleet, tmp_path):
 
 
 def test_an_aggregator_in_whose_session_earlier_checks_were(tmp_path):
-    """The broker keeps the session of an aggregator that it knows by its name; a check leaves nothing there that misleads
-    a later one."""
+    """The broker keeps the session of an aggregator that it knows by its name: a check leaves nothing there."""
     passwords = password_file(tmp_path, {"aggregator": "right"})
     with Mosquitto(f"allow_anonymous false\npassword_file {passwords}\n") as broker:
         federation = Federation(tmp_path, broker.url, "open")

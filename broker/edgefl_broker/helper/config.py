@@ -23,7 +23,11 @@ class HelperConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         str, Meta(description="Name of this helper, as `edgefl keys add NAME --helper` has it.", examples=["north"])
     ]
     state_dir: Annotated[
-        str, Meta(description="Folder of what was opened. Never restore it from a backup without a new epoch of keys.")
+        str,
+        Meta(
+            description="Folder of what was opened; a relative path begins at the folder of helper.toml. Never restore "
+            "it from a backup without a new epoch of keys."
+        ),
     ] = "/var/lib/edgefl-helper"
     mqtt: Annotated[MqttConfig, Meta(description="Where the broker is.")]
     keys: Annotated[KeysConfig, Meta(description="Our keys, and whose asks are believed.")] = field(

@@ -24,11 +24,15 @@ KEPT_BYTES = 64 * 2**20  # of the vectors of a round that are kept
 
 class MaskedSum:
     """`sums` are (L,) uint32, one a group, in which bits above the modulus do not count. `entries` are by device.
-    `certificates`: what the root says of the helpers in the terms. `resting`: devices that have taken part a while ago,
-    and may not in this round."""
+    `certificates`: what the root says of the helpers in the terms. Updates are refused of devices that are `resting`,
+    which have taken part a while ago, and of those that are `left_out` by the word of helpers."""
 
-    def __init__(self, terms: Terms, certificates: Sequence[str] = (), resting: Collection[str] = frozenset()) -> None:
+    def __init__(
+        self, terms: Terms, certificates: Sequence[str] = (), resting: Collection[str] = frozenset(),
+        left_out: Collection[str] = frozenset(),
+    ) -> None:  # fmt: skip
         self.terms, self.certificates, self.resting = terms, list(certificates), resting
+        self.left_out = frozenset(left_out)
         self.sums: list[Ring] = [np.zeros(terms.length, np.uint32) for _ in range(terms.groups)]
         self.entries: dict[str, Entry] = {}
         self._keeps = terms.most * terms.packed_bytes <= KEPT_BYTES
@@ -51,6 +55,8 @@ class MaskedSum:
         if device in self.resting:
             apart = self.terms.noise.separation
             raise ProtocolError(f"this device has taken part less than {apart} rounds ago: rejected", "round")
+        if device in self.left_out:  # which a draw has asked: it asks any device
+            raise ProtocolError("a helper's roster does not have the device as ours has: rejected", "roster")
         if device in self.entries or self.is_full:
             raise ProtocolError(f"there is no room for more than {self.terms.most} masked updates: rejected", "room")
         if not found.is_signed(public):
@@ -64,7 +70,7 @@ class MaskedSum:
         """The sum of all other devices; None if that can't be known any more. This one stays as it is."""
         if not self._kept.keys() >= set(devices):
             return None
-        out = MaskedSum(self.terms, self.certificates, self.resting)
+        out = MaskedSum(self.terms, self.certificates, self.resting, self.left_out.union(devices))
         out.sums = [each.copy() for each in self.sums]
         for device in devices:
             vector = ring.unpack(self._kept[device], self.terms.length, self.terms.bits)

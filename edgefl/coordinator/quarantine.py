@@ -77,9 +77,9 @@ class Quarantine:
         found.code, found.since, found.until, self.changed = code, newest, self._until(unix_s), True
         return True
 
-    def count(self, code: str) -> int:
-        """How many devices are in quarantine for this."""
-        return sum(found.code == code for found in self.suspects.values())
+    def those(self, code: str) -> set[str]:
+        """The devices that are in quarantine for this."""
+        return {device for device, found in self.suspects.items() if found.code == code}
 
     def _suspect(self, device: str) -> Suspect:
         """What is known of the device, which was heard of most recently now."""

@@ -118,7 +118,7 @@ class Rounds(Watching, Profiling, Summing):
 
     def _open(self, present: list[str], now: float) -> None:
         config, mode = self.config, self._next_mode()
-        masked = self._masked_sum(mode)
+        masked = self._masked_sum(mode, present)
         gathering = self.profiles.open(None if masked is None else masked.terms) if mode == "profile" else None
         if gathering is not None:
             config = self.profiles.rounds(config, gathering)

@@ -6,6 +6,8 @@ becomes of devices that seal nonsense, and leads.py what of helpers that know mo
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import msgspec
 
 from .. import codecs
@@ -34,8 +36,9 @@ from .unmasking import NotOpened, Total, Unmasking
 class Summing(Leads):
     """Each method adds what the host has to do to `_out`."""
 
-    def _masked_sum(self, mode: Mode) -> MaskedSum | None:
-        """What a round that opens now adds its updates to, if it is masked."""
+    def _masked_sum(self, mode: Mode, present: Collection[str]) -> MaskedSum | None:
+        """What a round that opens now, and may ask the devices that are present, adds its updates to, if it is
+        masked."""
         if self.masked is None or mode == "evaluate":
             return None
         announcer = self.announcer
@@ -44,7 +47,8 @@ class Summing(Leads):
             manifest=announcer.manifest_id, mode=mode,
         )  # fmt: skip
         self._out += self.masked.tell(terms)
-        return MaskedSum(terms, self.masked.certificates, self.resting.at(self.round))
+        left_out = self.unlisted.devices.difference(present)
+        return MaskedSum(terms, self.masked.certificates, self.resting.at(self.round), left_out)
 
     def _begin_unmasking(
         self, masked: MaskedSum, record: RoundRecord, now: float, began_at: float | None = None
@@ -105,7 +109,8 @@ class Summing(Leads):
 
     def _hear_roster(self, unmasking: Unmasking, helper: str) -> None:
         """Devices that the helper may know by now are asked again."""
-        if again := self.unlisted.hear(helper, unmasking.rosters.get(helper, 0)):
+        serial = unmasking.rosters.get(helper)
+        if serial is not None and (again := self.unlisted.hear(helper, serial)):
             text = f"helper {helper} has another roster: {some(again)} are asked again"
             self._out.append(Note("info", text, round=self.round))
 

@@ -2,7 +2,7 @@
 
 A helper learns of devices from its own copy of the roster, which its operator replaces by hand. While one of the two
 copies is older, the helper refuses every set with a device that they name differently. It tells with each answer which
-roster it goes by. So a device that it has named is asked again once it goes by a newer one, or once we do. This is in
+roster it goes by. So a device that it has named is asked again once it goes by another one, or once we do. This is in
 memory alone: after a restart the device is asked once more, and the helper names it again.
 """
 
@@ -25,9 +25,10 @@ class Unlisted:
         return frozenset(device for _, lacking in self._by_helper.values() for device in lacking)
 
     def hear(self, helper: str, roster: int) -> list[str]:
-        """The helper goes by the roster of this serial: the devices that it may know now."""
+        """The helper goes by the roster of this serial: the devices that it may know now. An older one than before is
+        that of a helper that has lost its state: the newest that it has after that may have a number that we know."""
         serial, lacking = self._by_helper.get(helper, (0, set()))
-        if roster <= serial:
+        if roster == serial:
             return []
         self._by_helper[helper] = roster, set()
         return sorted(lacking)

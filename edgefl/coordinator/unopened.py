@@ -46,15 +46,18 @@ class Unopened(Barring):
         return self._bar_unopened(error.helper, error.unopened, shown, now)
 
     @property
-    def _left_out(self) -> int:
-        """How many devices are left out by the word of helpers."""
-        return self.admission.quarantine.count(CODE) + len(self.unlisted.devices)
+    def _left_out(self) -> set[str]:
+        """The devices that are left out by the word of helpers, of this round or of others too. A helper that says that
+        it has another roster takes none of them back into this round."""
+        masked = None if self.tally is None else self.tally.masked
+        now = frozenset() if masked is None else masked.left_out
+        return {*self.unlisted.devices, *self.admission.quarantine.those(CODE), *now}
 
     def _is_too_many(self, new: Collection[str], shown: Collection[str]) -> bool:
         """Whether so many `new` ones, of those that were shown, would be more than helpers may leave out. Where too few
         others are there, devices that are left out are shown all the same."""
-        devices = len({*shown, *self.unlisted.devices}) + self.admission.quarantine.count(CODE)
-        return self._left_out + len(new) > max(1, devices // SHARE)
+        out = self._left_out
+        return len(out.union(new)) > max(1, len(out.union(shown)) // SHARE)
 
     def _set_aside(self, helper: str, named: Collection[str], shown: Collection[str]) -> list[str]:
         """Ask none of these devices until a roster is replaced: they're honest, and the helper does not know them."""
@@ -63,7 +66,7 @@ class Unopened(Barring):
         if self._is_too_many(new, shown):
             text = (
                 f"helper {helper} says that its roster has {len(new)} of {len(shown)} devices not as ours has them, "
-                f"after {self._left_out} before: none of them is left out, and no sum is opened. Copy the newest "
+                f"after {len(self._left_out)} before: none of them is left out, and no sum is opened. Copy the newest "
                 "roster.json to its machine, and here; if it says so still, it is at fault"
             )
             self._out.append(Note("error", text, round=self.round))
@@ -84,8 +87,8 @@ class Unopened(Barring):
         if self._is_too_many(new, shown):
             text = (
                 f"helper {helper} says that it can't open what {len(new)} of {len(shown)} devices have sealed, after "
-                f"{self._left_out} before: none of them is barred, since the helper may be at fault. Look at both: "
-                "revoke devices that are hostile, or take another helper"
+                f"{len(self._left_out)} before: none of them is barred, since the helper may be at fault. Look at "
+                "both: revoke devices that are hostile, or take another helper"
             )
             self._out.append(Note("error", text, round=self.round))
             return []

@@ -21,6 +21,7 @@ from masked_rounds import (
     round_in,
     said,
     saved_in,
+    word,
 )
 
 from edgefl.coordinator.events import Forget, RosterRead, SaveAsk, SaveSuspects
@@ -192,27 +193,69 @@ def test_no_helper_leaves_out_more_than_a_quarter_of_the_devices_by_its_roster()
     assert any("4 of 12 devices not as ours" in text for text in warnings(out, "error"))
 
 
+def names(coordinator, devices, serial=1, *, code="unknown"):
+    """The helper refuses the set because of these devices, by the roster of this serial."""
+    unmasking = coordinator._unmasking
+    answer = Answer(unmasking.terms.digest, unmasking.set_digest, 0, 0.0, (), f"{code}: so", tuple(devices), serial)
+    return feed(coordinator, said(coordinator, answer), now=2.0)
+
+
 def test_a_quarter_is_counted_over_rosters_and_sealed_nonsense():
     coordinator, _, _ = begin(DEVICES)
-
-    def refuses(code, *devices):
-        unmasking = coordinator._unmasking
-        answer = Answer(unmasking.terms.digest, unmasking.set_digest, 0, 0.0, (), f"{code}: so", devices, 1)
-        return feed(coordinator, said(coordinator, answer), now=2.0)
-
-    refuses("unknown", "a", "b")
-    refuses("box", "c")
+    names(coordinator, "ab")
+    names(coordinator, "c", code="box")
     assert coordinator.unlisted.devices == {"a", "b"} and list(coordinator.snapshot().barred) == ["c"]
-    out = refuses("unknown", "d")
+    out = names(coordinator, "d")
     assert commit_of(out).record.state == "abandoned" and coordinator.unlisted.devices == {"a", "b"}
+
+
+def test_a_helper_that_tells_of_other_rosters_leaves_out_no_more_than_a_quarter_either():
+    """A newer roster frees the devices that were named: quarter by quarter a helper could have the fewest opened."""
+    coordinator, _, _ = begin(DEVICES)
+    names(coordinator, "abc", 1)
+    assert sorted(coordinator._unmasking.saved.entries) == list(DEVICES[3:])
+    abandoned(names(coordinator, "de", 2), "unknown: so")
+
+
+def test_nor_where_a_round_has_opened_without_the_devices_that_it_named_before():
+    coordinator, _, out = begin(DEVICES)
+    out = opened(coordinator, make_helper(roster=numbered(1, DEVICES[3:])), out, 2.0)
+    report(coordinator, out, DEVICES[3:], 10.0)
+    out = names(coordinator, "de", 2)
+    assert commit_of(out).record.state == "abandoned" and "not as ours" in warnings(out, "error")[0]
+
+
+@pytest.mark.parametrize("helpers", ["north", "north, south"])
+def test_a_draw_that_asks_it_all_the_same_costs_no_round(helpers, monkeypatch):
+    """In a large fleet a round can't name its devices, and vectors are not kept."""
+    monkeypatch.setattr("edgefl.coordinator.masked_sum.KEPT_BYTES", 0)
+    coordinator, _, out = begin(privacy=msgspec.structs.replace(PRIVACY, helpers=helpers), cohort="draw")
+    both = {name: make_helper(name, roster=lacking("e")) for name in helpers.split(", ")}
+    out = feed(coordinator, *answer_of(both["north"], asked(out)), now=2.0)
+    abandoned(out, "unknown: e")
+    assert round_in(out).cohort is None
+    refused = feed(coordinator, *masked_parts(Terms.read(round_in(out).terms), "e"), now=3.0)
+    assert word(refused, "e").outcome == "rejected" and "roster" in word(refused, "e").reason
+    out = report(coordinator, out, LEFT, 4.0)
+    out += [action for name in both for action in feed(coordinator, *answer_of(both[name], asked(out, name)), now=5.0)]
+    assert commit_of(out).record.devices == LEFT and commit_of(out).record.barred == {}
+
+
+def test_a_helper_that_lost_its_state_and_had_an_older_roster_knows_the_device_again():
+    coordinator, _, out = begin()
+    helper = make_helper(roster=numbered(5))
+    out = opened(coordinator, helper, out, 2.0)
+    helper.step(HelpersRoster(lacking("e", 3)), 0.0)
+    out = opened(coordinator, helper, report(coordinator, out, FIVE, 10.0), 10.0)
+    assert coordinator.unlisted.devices == {"e"}
+    helper.step(HelpersRoster(numbered(5)), 0.0)
+    out = opened(coordinator, helper, report(coordinator, out, LEFT, 20.0), 20.0)
+    assert round_in(out).cohort is None
 
 
 def test_a_device_that_was_not_in_the_set_is_not_left_out():
     coordinator, _, _ = begin()
-    unmasking = coordinator._unmasking
-    answer = Answer(unmasking.terms.digest, unmasking.set_digest, 0, 0.0, (), "unknown: z", ("z",), 1)
-    out = feed(coordinator, said(coordinator, answer), now=2.0)
-    abandoned(out, "unknown: z")
+    abandoned(names(coordinator, "z"), "unknown: so")
     assert coordinator.unlisted.devices == frozenset()
 
 

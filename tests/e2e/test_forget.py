@@ -64,7 +64,7 @@ def test_nothing_is_left_of_a_retired_device_and_it_can_enrol_again(tmp_path: Pa
         fleet.reload()
         fleet.aggregator("rounds.interval_s=0.3")
         fleet.agent(GONE)
-        eventually(lambda: any(GONE in record.devices for record in fleet.records()[rounds:]), 30.0)
+        eventually(lambda: any(GONE in record.devices for record in fleet.records()[rounds:]), 60.0)
 
 
 def test_a_paused_device_is_asked_no_more_over_a_restart_too(broker_url: str, federation, capsys) -> None:

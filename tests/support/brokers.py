@@ -273,7 +273,8 @@ def running(pid: int) -> bool:
         return False
 
 
-def eventually(condition: Callable[[], object], patience_s: float = 5.0) -> None:
+def eventually(condition: Callable[[], object], patience_s: float = 20.0) -> None:
+    """Wait until it is true. Patience is for a machine that is busy: a test that promises a time measures it."""
     until = time.monotonic() + patience_s
     while not condition():
         assert time.monotonic() < until, "it did not come true in time"

@@ -2,8 +2,8 @@
 
 What can still be read of that is taken over, from agent.db and from databases that were set aside (remains.py): the
 newest messages and certificates, the highest epsilon, and the last round. If there is nothing, the owner has to say
-what was spent. What is lost for good is forgotten, and only the owner can say that this is all right. No agent may run
-meanwhile.
+what was spent; where that is more than what was read, the owner may say it later, too. What is lost for good is
+forgotten, and only the owner can say that this is all right. No agent may run meanwhile.
 """
 
 from __future__ import annotations
@@ -68,11 +68,14 @@ def recover(options: argparse.Namespace) -> None:
     with as_owner_of(folder):
         store = AgentStore(folder, config.ledger_months)
         try:
-            seen = store.load_seen(root)
-            if seen is None or not seen.lost:
+            seen = store.load_seen(root) or Seen(root=root)
+            if seen.lost:
+                seen = _recovered(seen, remains.of_folder(path, root), options.epsilon)
+            else:
                 print("nothing is damaged: this device remembers the masked rounds of its federation")
-                return
-            seen = _recovered(seen, remains.of_folder(path, root), options.epsilon)
+                if (options.epsilon or 0.0) <= seen.epsilon:
+                    return
+            seen = replace(seen, epsilon=max(seen.epsilon, options.epsilon or 0.0))
             store.save_seen(seen)
         finally:
             store.close()
@@ -94,7 +97,7 @@ def _recovered(lost: Seen, found: Sequence[Remains], spent: float | None) -> See
     if not any(one.seen for one in found):
         print("which keys of helpers were replaced is forgotten: all that the root has certified are believed again")
     seen = reduce(Seen.joined, [*known, lost])
-    return replace(seen, lost=False, epsilon=max(seen.epsilon, spent or 0.0), root=lost.root)
+    return replace(seen, lost=False, root=lost.root)
 
 
 def _told(found: Remains) -> Iterator[str]:

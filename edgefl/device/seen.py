@@ -58,9 +58,7 @@ class Seen:
         run = later.masked_run or self.masked_run
         last = max(self.masked_in(run), later.masked_in(run))
         epsilon = max(self.epsilon, later.epsilon)
-        return replace(
-            newest, serial=serial, helpers=helpers, epsilon=epsilon, masked_round=last, masked_run=run
-        )  # fmt: skip
+        return replace(newest, serial=serial, helpers=helpers, epsilon=epsilon, masked_round=last, masked_run=run)
 
     def masked_in(self, run: str) -> int:
         """The last masked round of this run in which the device has made an update; 0: none."""

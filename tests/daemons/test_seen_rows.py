@@ -453,6 +453,25 @@ def test_two_records_of_one_root_know_together_what_each_knows():
     assert old.joined(replace(old, serial=9, round=3, masked_round=3)) == replace(old, serial=9)
 
 
+def test_i38_what_was_spent_may_be_said_after_recover_has_said_that_it_may_be_more(config):
+    """It only rises, and nothing else changes."""
+    state = config.parent / "state"
+    kept(state, SEEN)
+    garbled(state, page_of(state, "ledger"))
+    code, text = told(config)
+    assert code == 0 and "more may have been spent" in text and loaded(state).epsilon == SEEN.epsilon
+    for spent, highest in (("8", 8.0), ("2", 8.0)):
+        code, text = told(config, "--epsilon", spent)
+        assert (code, loaded(state)) == (0, replace(SEEN, epsilon=highest)) and "nothing is damaged" in text
+        assert ("goes on from epsilon 8 and masked round 17" in text) == (spent == "8")
+
+
+def test_the_owner_of_a_new_device_may_say_what_was_spent(config):
+    kept(config.parent / "state")
+    assert told(config, "--epsilon", "2.5")[0] == 0
+    assert loaded(config.parent / "state") == Seen(epsilon=2.5, root=HERE)
+
+
 @pytest.mark.parametrize("spent", ["-1", "nan", "1e13"])
 def test_recover_refuses_an_epsilon_that_can_not_be(config, spent, capsys):
     kept(config.parent / "state", SEEN)

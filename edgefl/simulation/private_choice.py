@@ -13,6 +13,7 @@ Smaller clips strain less, but rounds x clip, the distance, must be long enough 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from math import sqrt
 
@@ -26,6 +27,7 @@ LONGEST = 1.0  # about the median norm of an update without noise: a longer clip
 DISTANCE = 4.0  # the least: with 4 to 6, training without noise lost 2 to 7 points of accuracy to its clip
 SMALL = 2**14  # params of which all are sent: nothing is saved that matters
 SHARE = 1 / 8
+WORTHWHILE = 0.9  # of the strain: what lowers it by less is not worth telling
 
 
 def strain(found: Proposal) -> float:
@@ -48,13 +50,12 @@ def suggest(goal: Goal, clip: float | None, share: float | None) -> Proposal:
 
 
 def helps(found: Proposal) -> dict[str, float]:
-    """The strain with one number changed, the least first. Rounds and clip change together: the distance stays."""
-    goal, told = found.goal, dict[str, float]()
+    """What lowers the strain, and to how much, the least first. Rounds and clip change together: the distance stays."""
+    goal, told, enough = found.goal, dict[str, float](), WORTHWHILE * strain(found)
     for what, other in _others(goal):
-        try:
-            told[what] = strain(propose(other))
-        except UsageError:  # a number that can't be, such as a delta above one over the devices
-            continue
+        with suppress(UsageError):  # a number that can't be, such as a delta above one over the devices
+            if (less := strain(propose(other))) <= enough:
+                told[what] = less
     return dict(sorted(told.items(), key=lambda pair: pair[1]))
 
 
@@ -62,8 +63,6 @@ def _others(goal: Goal) -> Iterator[tuple[str, Goal]]:
     yield "twice the devices", replace(goal, devices=2 * goal.devices, cohort=2 * goal.cohort)
     yield "twice the epsilon", replace(goal, epsilon=2 * goal.epsilon)
     yield "a model of half the params", replace(goal, params=max(1, goal.params // 2))
-    if goal.rounds > 1:
-        half = goal.rounds // 2
-        yield "half the rounds, each of twice the clip", replace(goal, rounds=half, clip=goal.clip * goal.rounds / half)
+    yield "twice the rounds, each of half the clip", replace(goal, rounds=2 * goal.rounds, clip=goal.clip / 2)
     if goal.share < 1:
         yield "all coordinates", replace(goal, share=1.0)

@@ -13,6 +13,9 @@ from ..privacy.accountant import Mechanism, smallest_sigma
 from ..privacy.clipping import RATE, Clipping
 from ..privacy.correlated import MAX_BAND, prefix_error, sensitivity
 from ..protocol.terms import Noise, Party, Terms
+from ..settings import Settings, files
+from ..settings.privacy import PrivacySettings
+from ..settings.render import dump
 
 ROUNDING = 0.02  # that coarse numbers, whose norms are longer, may add to the noise
 LEAST = 5  # devices in a sum, where there are as many
@@ -51,6 +54,12 @@ class Goal:
         """Rounds from one participation of a device to its next."""
         return self.devices // self.cohort
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What `[privacy]` says of it, word for word."""
+        moving = {} if self.quantile is None else {"clip_quantile": self.quantile, "clip_rate": self.rate}
+        return {"share": self.share, "clip": self.clip, **moving}
+
 
 @dataclass(frozen=True)
 class Proposal:
@@ -85,19 +94,20 @@ class Proposal:
         votes = self.terms.votes
         return self.terms.noise.sigma / (2 * votes.size * math.sqrt(votes.copies) * self.goal.cohort)
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What aggregator.toml says of it. Sigma is rounded up: with less, the last round would be above the budget."""
+        goal, terms, noise = self.goal, self.terms, self.terms.noise
+        privacy = {
+            "masked": True, "least": terms.least, "most": terms.most, "bits": terms.bits, **goal.settings,
+            "noise": noise.kind, "sigma": math.ceil(self.multiplier * 1e4) / 1e4, "separation": noise.separation,
+            **({"band": noise.band} if noise.band else {}), "budget": goal.epsilon, "delta": goal.delta,
+        }  # fmt: skip
+        return {"privacy": privacy, "rounds": {"rounds": goal.rounds}}
+
     def to_toml(self) -> str:
-        """Settings for aggregator.toml."""
-        terms = self.terms
-        lines = [
-            "[privacy]", "masked = true", f"least = {terms.least}", f"most = {terms.most}", f"bits = {terms.bits}",
-            f"share = {self.goal.share:g}", f"clip = {self.goal.clip:g}", f'noise = "{terms.noise.kind}"',
-            f"sigma = {math.ceil(self.multiplier * 1e4) / 1e4:g}", f"separation = {terms.noise.separation}",
-        ]  # fmt: skip
-        if self.goal.quantile is not None:
-            lines += [f"clip_quantile = {self.goal.quantile:g}", f"clip_rate = {self.goal.rate:g}"]
-        lines += [f"band = {terms.noise.band}"] if terms.noise.band else []
-        lines += [f"budget = {self.goal.epsilon:g}", f"delta = {self.goal.delta:g}"]
-        return "\n".join([*lines, "", "[rounds]", f"rounds = {self.goal.rounds}"])
+        """The same in TOML."""
+        return dump(self.settings).strip()
 
 
 def propose(goal: Goal) -> Proposal:
@@ -109,8 +119,7 @@ def propose(goal: Goal) -> Proposal:
             f"delta is {goal.delta:g} and devices {goal.devices}: at one over the number of devices or more, showing "
             "one device's data whole would pass; give less"
         )
-    if goal.quantile is not None and not 0 < goal.quantile < 1:
-        raise UsageError(f"the quantile of clips is {goal.quantile:g}: give one between 0 and 1, 0.5 for the median")
+    files.build(PrivacySettings, goal.settings)
     band = _band(goal)
     kind: Literal["independent", "banded"] = "banded" if band else "independent"
     like = Mechanism(kind, 1.0, 1, goal.separation, max(1, band), goal.rounds)
@@ -122,8 +131,18 @@ def propose(goal: Goal) -> Proposal:
     for bits in range(8, 32):
         terms = _fitted(goal, noise, multiplier, bits)
         if terms is not None and terms.noise.sigma * terms.grid <= (1 + ROUNDING) * finest.noise.sigma * finest.grid:
-            return Proposal(goal, terms, multiplier)
-    return Proposal(goal, finest, multiplier)
+            return _allowed(Proposal(goal, terms, multiplier))
+    return _allowed(Proposal(goal, finest, multiplier))
+
+
+def _allowed(found: Proposal) -> Proposal:
+    """The proposal, which an aggregator can run; UsageError."""
+    try:
+        files.build(Settings, found.settings)
+    except UsageError as error:
+        faults = str(error).replace("\n", "; ")
+        raise UsageError(f"no aggregator runs such rounds: {faults}; choose another cohort or epsilon") from None
+    return found
 
 
 def _band(goal: Goal) -> int:

@@ -17,6 +17,7 @@ from edgefl.onnx import zoo
 from edgefl.onnx.load import load
 from edgefl.privacy.accountant import Mechanism, epsilon
 from edgefl.privacy.correlated import prefix_error
+from edgefl.settings import Settings, files
 from edgefl.simulation.private_rounds import Local, PrivateRounds, stand_ins
 from edgefl.simulation.private_terms import Goal, _fitted, propose
 from edgefl.simulation.shifts import spread
@@ -31,16 +32,21 @@ GOAL = Goal(rounds=12, devices=100, epsilon=4.0, params=2410, cohort=100)
         GOAL, replace(GOAL, cohort=10), replace(GOAL, cohort=10, noise="banded"), replace(GOAL, share=0.125),
         replace(GOAL, devices=10_000, cohort=100), replace(GOAL, epsilon=0.1), replace(GOAL, epsilon=40.0),
         replace(GOAL, params=199_210), replace(GOAL, devices=50_000, cohort=50_000, delta=1e-6, params=199_210),
+        replace(GOAL, rounds=100_000), replace(GOAL, epsilon=0.01), replace(GOAL, cohort=2, devices=2, params=1),
     ],
 )  # fmt: skip
-def test_a_proposal_spends_what_is_wanted_and_can_be(goal):
+def test_a_proposal_spends_what_is_wanted_and_can_be(goal, tmp_path):
     found = propose(goal)
     terms, noise = found.terms, found.terms.noise
     terms.check()  # helpers would accept it: nothing wraps, noise included
     mechanism = Mechanism(noise.kind, noise.sigma, terms.norm2, noise.separation, max(1, noise.band), goal.rounds)
     spent = epsilon(mechanism.rho(goal.rounds), goal.delta)
     assert 0.999 * goal.epsilon < spent <= goal.epsilon * (1 + 1e-9)
-    assert f"sigma = {math.ceil(found.multiplier * 1e4) / 1e4:g}" in found.to_toml()
+    (tmp_path / "aggregator.toml").write_text(found.to_toml())
+    privacy = files.load(tmp_path / "aggregator.toml", Settings).privacy
+    told = Mechanism(noise.kind, privacy.sigma, 1, privacy.separation, privacy.band, goal.rounds)
+    assert epsilon(told.rho(goal.rounds), privacy.delta) <= privacy.budget, "no digit of sigma is missing"
+    assert (privacy.clip, privacy.share, privacy.noise) == (goal.clip, goal.share, noise.kind)
 
 
 def test_bits_are_as_few_as_cost_two_percent_of_noise():
@@ -73,7 +79,7 @@ def test_adaptive_clipping_costs_a_hundredth_of_noise_and_independent_noise_alon
     plain, found = propose(replace(GOAL, noise="independent")), propose(replace(GOAL, quantile=0.5, clip=3.0, rate=1.0))
     assert found.in_round == pytest.approx(1.01 * plain.in_round, rel=0.02) and found.in_round > plain.in_round
     assert found.terms.noise.kind == propose(replace(GOAL, quantile=0.5, cohort=10)).terms.noise.kind == "independent"
-    assert "clip = 3\n" in found.to_toml() and "clip_quantile = 0.5\nclip_rate = 1\n" in found.to_toml()
+    assert "clip = 3.0\nclip_quantile = 0.5\nclip_rate = 1.0\n" in found.to_toml()
     assert found.in_share == pytest.approx(found.multiplier / (2 * math.sqrt(0.02) * GOAL.cohort), rel=0.1)
 
 
@@ -81,7 +87,7 @@ def test_adaptive_clipping_costs_a_hundredth_of_noise_and_independent_noise_alon
     ("wrong", "says"),
     [
         ({"noise": "banded", "cohort": 10, "quantile": 0.5}, "a clip that stays"),
-        ({"quantile": 1.0}, "between 0 and 1"),
+        ({"quantile": 1.0}, "clip_quantile is 1.0: give a number above 0, below 1"),
         ({"cohort": 101}, "cohort is 101"), ({"cohort": 1}, "cohort is 1"), ({"delta": 0.01}, "whole would pass"),
         ({"noise": "banded", "share": 0.5, "cohort": 10}, "share of 1"), ({"epsilon": 0.0}, "epsilon is 0"),
     ],
@@ -192,6 +198,28 @@ def test_the_command_proposes(capsys):
     assert main(["privacy", "--rounds", "10", "--devices", "1000", "--epsilon", "8", "--params", "199210"]) == 0
     told = capsys.readouterr().out
     assert "epsilon 8, delta 1e-05" in told and "[privacy]" in told and "budget = 8" in told
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        ("--clip 0", "clip is 0.0: give a number above 0"),
+        ("--share 0", "share is 0.0"),
+        ("--share 2", "share is 2.0"),
+        ("--clip-quantile 1", "clip_quantile is 1.0"),
+        ("--clip-quantile 0.5 --clip-rate 3", "clip_rate is 3.0"),
+        ("--epsilon 0", "epsilon is 0.0"),
+        ("--delta 0", "delta is 0.0"),
+        ("--cohort 2000", "cohort is 2000"),
+        ("--devices 300000 --delta 1e-9", "least is 150000"),
+        ("--devices 10000000", "delta is 1e-05 and devices 10000000"),
+        ("--devices 3000000 --cohort 2 --delta 1e-9", "separation is 1500000"),
+    ],
+)
+def test_what_no_aggregator_would_run_is_no_proposal(words, text, capsys):
+    line = f"privacy --rounds 20 --devices 1000 --epsilon 4 --params 100000 {words}"
+    assert main(line.split()) == 2
+    assert text in capsys.readouterr().err
 
 
 def test_the_command_simulates(capsys):

@@ -48,6 +48,7 @@ class MaskedTerms:
         self.certificates = list(certificates)
         self._clipping, self.clip = settings.clipping, settings.clip
         self._within: float | None = None
+        self._recalls = moved is None  # before the first commit; or an earlier version has made the last one
         if moved is not None and self._clipping.quantile is not None:
             self.clip, self._within = self._clipping.after(moved.clip, None), moved.within
         self._rounds, self.ledger = rounds, ledger
@@ -90,6 +91,11 @@ class MaskedTerms:
         if self._clipping.quantile is not None and record.clip is not None:
             self.clip = self._clipping.after(record.clip, record.within)
             self._within = self._within if record.within is None else record.within
+
+    def recall(self, record: RoundRecord) -> None:
+        """A round of before the start. Where no commit has stored the clip, the records are all that is known of it."""
+        if self._recalls:
+            self.learn(record)
 
     @property
     def moved(self) -> ClipState | None:

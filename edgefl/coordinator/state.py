@@ -183,6 +183,8 @@ class CoordinatorState:
         for record in recent:
             self.admission.influence.learn(record)
             self.resting.learn(record)
+            if self.masked is not None:
+                self.masked.recall(record)
             self.profiles.learn(record, self.params)
             if self.selection is not None:
                 self.selection.learn(record)

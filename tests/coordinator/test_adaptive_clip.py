@@ -184,6 +184,16 @@ def test_i35_no_number_of_rounds_without_a_clip_loses_it_to_a_restart():
     assert all(record.clip is None for record in federation.records[-UNEARNED_ROUNDS:])
 
 
+def test_a_store_of_an_earlier_version_has_the_clip_in_its_records():
+    """Versions before this one stored no clip with a commit."""
+    federation = Federation()
+    for yes in VOTES:
+        federation.run(yes)
+    clip, federation.clip = federation.terms.clip, None
+    federation.restart()
+    assert federation.terms.clip == clip != ADAPTIVE.clip
+
+
 def test_a_clip_that_was_kept_stays_within_what_is_set_now_and_counts_for_nothing_where_it_is_fixed():
     kept = ClipState(3.0, 0.5)
     assert terms_maker(msgspec.structs.replace(ADAPTIVE, clip_most=2.0), moved=kept).clip == 2.0

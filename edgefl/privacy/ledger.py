@@ -31,7 +31,9 @@ from .accountant import Mechanism
 
 ROUNDING = 2.0**-30  # by how much, of itself, two ledgers may differ that have added up in another order
 
-Spent = Annotated[float, Meta(ge=0, le=1e12)]
+MOST = 1e12  # of epsilon that terms, answers of helpers and ledgers can tell
+
+Spent = Annotated[float, Meta(ge=0, le=MOST)]
 Count = Annotated[int, Meta(ge=0, le=2**53)]
 
 
@@ -125,6 +127,12 @@ class Ledger(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def refusal(self, budget: float | None, epsilon: float) -> str:
         """Why the federation may not spend up to `epsilon`; "" if it may."""
+        if epsilon > MOST:  # no start could read the ledger that devices were told it of
+            return (
+                f"epsilon is {self.epsilon:.4g} after round {self.round}, and no round can tell more than {MOST:g}; "
+                "the federation ends here, and its model stays. If a helper has signed that so much is spent, as the "
+                "log says, it is at fault"
+            )
         if budget is None or epsilon <= budget:
             return ""
         return (

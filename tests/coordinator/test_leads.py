@@ -30,7 +30,7 @@ from edgefl.device.trust import Keys, Pinned
 from edgefl.helper.state import State
 from edgefl.machine import Connected, Note, Publish, Received, Tick, WallClock
 from edgefl.masking.exchange import Answer
-from edgefl.privacy.ledger import Ledger, SaveLedger
+from edgefl.privacy.ledger import MOST, Ledger, SaveLedger
 from edgefl.protocol.envelope import Kind
 from edgefl.protocol.parts import Splitter
 from edgefl.protocol.terms import Terms
@@ -318,6 +318,18 @@ def test_i38_more_noise_after_an_abandoned_round_is_refused_by_no_device():
         assert commit_of(out).record.state == "committed" and not errors(out)
         assert again.masked.ledger.epsilon == helper.state.epsilon == told[-1]
     assert told == sorted(told) and told[1] == told[0] and told[-1] > told[0]
+
+
+def test_a_helper_that_says_the_most_leaves_a_ledger_that_a_start_can_read():
+    """More than it said would be told in the next round, and what is told is on disk before."""
+    privacy = msgspec.structs.replace(NOISY, budget=None)
+    ledger = Ledger(fingerprint(ROOT.public), NOISY.delta)
+    coordinator, _, _ = closed(FIVE, start={"masked": terms_maker(privacy, ledger=ledger)})
+    out = feed(coordinator, says(coordinator, "epsilon: so", epsilon=MOST), now=2.0)
+    saved = of(out, SaveLedger)[-1].ledger
+    assert saved.epsilon == MOST and Ledger.of_text(saved.to_text(), saved.root, saved.delta) == saved
+    (end,) = of(out, Finished)
+    assert "no round can tell more than 1e+12" in end.reason and "at fault" in end.reason
 
 
 def test_what_devices_are_told_is_durable_before_it_is_told():

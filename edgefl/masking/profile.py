@@ -68,8 +68,9 @@ def read(total: Integers, terms: Terms) -> Pooled:
     parts = values[profile.head :].reshape(profile.columns, profile.width(reach))
     columns = [_column_of(part, reach) for part in parts]
     bins = parts[:, parts.shape[1] - 2 * profile.keys :].reshape(profile.columns, 2, profile.keys)
-    _check(devices, int(values[0]), columns, bins, labels)
-    return Pooled(devices, int(values[0]), columns, bins, labels)
+    found = Pooled(devices, int(values[0]), columns, bins, labels)
+    _check(found, reach)
+    return found
 
 
 def edges_of(key: int, profile: ProfileTerms) -> tuple[float, float]:
@@ -122,12 +123,14 @@ def _number(places: Integers, reach: int) -> int:
     return sum(int(digit) << bits * place for place, digit in enumerate(places))
 
 
-def _check(devices: int, examples: int, columns: list[tuple[Column, int]], bins: Integers, labels: Integers) -> None:
-    """ProtocolError if no data can be behind it; `bins` and `labels` as Pooled has them."""
-    counts = np.concatenate((bins[:, 0].reshape(-1), labels[0], [examples]))
-    seen = np.concatenate((bins[:, 1].reshape(-1), labels[1], [there for _, there in columns]))
-    values = [column.values for column, _ in columns]
-    known = bool((counts >= 0).all() and (seen >= 0).all() and (seen <= devices).all())
-    filled = not bins.size or bool((bins[:, 0].sum(1) == values).all())
-    if not (known and filled and all(column.values >= 0 and can_be(column) for column, _ in columns)):
+def _check(found: Pooled, reach: int) -> None:
+    """ProtocolError if no data can be behind it. A device that has something has it once at least, and `reach` times at
+    most."""
+    values = [column.values for column, _ in found.columns]
+    counts = np.concatenate((found.bins[:, 0].reshape(-1), found.labels[0], values))
+    seen = np.concatenate((found.bins[:, 1].reshape(-1), found.labels[1], [there for _, there in found.columns]))
+    known = bool(found.examples >= 0 and (seen >= 0).all() and (seen <= found.devices).all())
+    known = known and bool((seen <= counts).all() and (counts <= seen * reach).all())
+    filled = not found.bins.size or bool((found.bins[:, 0].sum(1) == values).all())
+    if not (known and filled and all(can_be(column) for column, _ in found.columns)):
         raise ProtocolError("a sum of column statistics that no devices can have told together: refused", "sum")

@@ -10,7 +10,7 @@ from ..protocol.envelope import Envelope, Kind
 from ..protocol.parts import Assembler
 from ..protocol.topics import Topics
 
-SLACK = 64  # devices more than the roster has twice: of a newer one than ours, which is then refused by name
+SLACK = 1000  # devices more than the roster has twice: of a newer one than ours, which are then refused by name
 
 
 class Whole(NamedTuple):
@@ -53,6 +53,11 @@ class Arriving:
             self._assembler = Assembler(
                 kind=Kind.ASK, federation=part.federation, round=part.round, version=part.version,
                 max_total=ask_bound(most_devices(enrolled)),
+            )  # fmt: skip
+        if part.total > ask_bound(most_devices(enrolled)):
+            raise ProtocolError(
+                f"ask of {part.total} bytes, for more than {most_devices(enrolled)} devices, and our roster has "
+                f"{enrolled}: copy the operator's newest roster.json here: dropped", "size"
             )  # fmt: skip
         if not self._assembler.add(part):
             return None

@@ -68,7 +68,7 @@ def test_an_ask_longer_than_all_enrolled_devices_need_is_not_assembled():
         assembler = desk.machine._arriving._assembler
         assert assembler is not None and (assembler.buffered > 0) is bool(kept)
         desk.machine._arriving.clear()
-    assert "where the plan allows" in desk.log[-1]
+    assert "our roster has 2: copy the operator's newest roster.json here" in desk.log[-1]
 
 
 def test_parts_of_one_ask_are_held_at_a_time():

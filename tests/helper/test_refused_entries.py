@@ -62,6 +62,15 @@ def test_all_devices_that_the_roster_does_not_have_are_named_and_nothing_is_open
     refused(desk, whole, "second")
 
 
+def test_a_roster_of_before_a_whole_fleet_was_enrolled_is_told_of_too():
+    """As that of a bundle which was made first is: else the helper would say nothing, and look as if it were away."""
+    terms, desk = terms_of(most=500, bits=20), Desk(roster=roster_of(*DEVICES[:2]))
+    one = entry_of(DEVICES[0], terms)
+    fleet = [msgspec.structs.replace(one, device=f"e-{number:03}") for number in range(500)]
+    reason = refused(desk, with_entries(ask_of(terms), *fleet), "unknown")
+    assert "e-000 and 499 more" in reason and "by roster 1: is that the operator's newest?" in reason
+
+
 def test_all_devices_whose_key_the_roster_does_not_have_are_named():
     terms = terms_of()
     entries = [entry_of(DEVICES[0], terms), *(entry_of(name, terms, THIEF) for name in DEVICES[1:3])]

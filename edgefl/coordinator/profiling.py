@@ -26,6 +26,9 @@ class Profiling(CoordinatorState):
         if self.masked is not None and self.masked.profiles.missing:
             self._out.append(Answered(order.order, False, self.masked.profiles.missing))
             return
+        if self._asks_operator:
+            self._out.append(Answered(order.order, False, self._asks_operator))
+            return
         self.profiles.orders.append(order.order)
 
     def _refuse_profile_orders(self, why: str) -> None:

@@ -58,6 +58,8 @@ class Rounds(Watching, Profiling, Summing):
 
     def _waits_for_operator(self, why: str, now: float) -> bool:
         """Whether the federation does not end, for this reason; "" is none. It is said once."""
+        if why:
+            self._refuse_profile_orders(why)
         if why and self._asks_operator != why:
             self._out += [Note("error", f"this federation waits for its operator: {why}"), self._publish_round(now)]
         self._asks_operator, self._announced_wait = why, self._announced_wait or bool(why)

@@ -24,7 +24,7 @@ from masked_rounds import (
     terms_maker,
 )
 
-from edgefl.coordinator.events import Finished, Reconfigured, SignerRead
+from edgefl.coordinator.events import Answered, AskProfile, Finished, Reconfigured, SignerRead
 from edgefl.coordinator.leads import LEAP
 from edgefl.device.trust import Keys, Pinned
 from edgefl.helper.state import State
@@ -130,6 +130,12 @@ def test_nor_do_two_and_the_operator_is_told_what_to_do():
     out = feed(coordinator, Tick(), *map(status, FIVE), now=1000.0)
     assert not errors(out) and not of(out, Finished), "it is said once"
     assert coordinator.wake_at is None or coordinator.wake_at > 1000.0
+
+
+def test_a_profile_that_is_ordered_meanwhile_is_refused_by_what_it_would_wait_for():
+    coordinator, _ = led_to_the_end()
+    (answer,) = of(feed(coordinator, AskProfile("1"), now=5.0), Answered)
+    assert not answer.done and "raise [rounds] rounds" in answer.text
 
 
 def test_a_restart_does_not_end_it_either():

@@ -186,6 +186,8 @@ class Rounds(Watching, Profiling, Summing):
         if record.state == "abandoned":
             why = self.readiness.absence.why(tally, least, now)
             record = msgspec.structs.replace(record, why=why)
+            if tally.masked is not None and tally.masked.left_out:
+                self.unlisted.clear()  # a helper tells its roster where it is asked, and none was
         if record.state != "abandoned" and tally.masked is not None:
             record = msgspec.structs.replace(record, missed=self.earlier.close(tally, abandoned=False))
             self._begin_unmasking(tally.masked, record, now)

@@ -29,7 +29,7 @@ from edgefl.coordinator.saved_ask import SavedAsk
 from edgefl.core.params import params_to_bytes
 from edgefl.helper.events import JobDone, Open
 from edgefl.helper.events import RosterRead as HelpersRoster
-from edgefl.machine import Connected, Note, Publish, Received
+from edgefl.machine import Connected, Note, Publish, Received, Tick
 from edgefl.masking.exchange import Answer
 from edgefl.protocol.terms import Terms
 from edgefl.trust.roster import Member
@@ -168,6 +168,18 @@ def test_where_too_few_are_left_all_are_asked_until_the_roster_is_there():
     helper.step(HelpersRoster(numbered(2)), 0.0)
     out = opened(coordinator, helper, out, 6.0)
     assert commit_of(out).record.devices == list(four)
+
+
+def test_it_is_asked_again_after_a_round_that_ended_with_too_few_reports_without_it():
+    """No helper was asked, and one that is not asked can't tell that it has the newest roster by now."""
+    coordinator, _, out = begin(privacy=msgspec.structs.replace(PRIVACY, least=4))
+    out = opened(coordinator, make_helper(roster=lacking("e")), out, 2.0)
+    terms = Terms.read(round_in(out).terms)
+    out = feed(coordinator, *(part for device in "abc" for part in masked_parts(terms, device)), now=10.0)
+    while (commit := commit_of(out)) is None:
+        out = feed(coordinator, Tick(), now=coordinator.wake_at)
+    assert "3 of 4 reports" in commit.record.why
+    assert round_in(out).cohort is None, "else it would be so for ever, with d that is there and does not report"
 
 
 def test_a_device_that_was_asked_for_want_of_others_is_left_out_again_once_they_are_there():

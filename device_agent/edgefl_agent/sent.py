@@ -88,7 +88,8 @@ def _table(reader: Reader, bound: float | None) -> Iterator[str]:
         if line.sent != 0 and entry.is_masked:
             masked.setdefault(entry.root, Masked()).add(entry)
     yield from _of_masks(masked, reader.epsilons() if first > 1 else {}, bound)
-    yield f"{count} updates, {total} bytes in all messages; `unknown` where the agent was killed before it could say"
+    unknown = "`unknown`: still on its way, or the agent was killed before it could say"
+    yield f"{count} updates, {total} bytes in all messages; {unknown}"
 
 
 @dataclass

@@ -280,7 +280,7 @@ class Rounds(Watching, Profiling, Summing):
         self._out += superfluous  # after the round that needs them no more
 
     def _finish(self, reason: str, now: float) -> None:
-        self.phase, self.tally = "done", None
+        self.phase, self.tally, self._ended = "done", None, reason
         self._out.append(self._publish_round(now))
         self._show_last("done", now)
         self._out += self.fence.release()

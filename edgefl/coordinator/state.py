@@ -95,6 +95,7 @@ class CoordinatorState:
         self._answered, self.unlisted = Answered(), Unlisted()
         self._least_round = 0  # that may be opened, as a helper says
         self._asks_operator = ""  # why the federation waits for its operator
+        self._ended = ""  # why it has no more rounds
         self.presence = Presence(only_fresh=config.only_new_data, expect=config.expect)
         self.announcer = Announcer(
             manifest, params, version, attempt=attempt, root=root,

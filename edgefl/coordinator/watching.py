@@ -59,7 +59,7 @@ class Watching(Candidates, Ordered):
         needed = self.readiness.needed(first=self.version == 0 and self.tally is None) if is_short else 0
         mismatch = self.readiness.absence.mismatch.advice(self.presence.statuses.values())
         others = advice.of(self.presence, self.admission.barred, roll, needed=needed, topic=self.topics.any_status)
-        waits = [self._asks_operator] if self._asks_operator else []
+        waits = [text for text in (self._ended, self._asks_operator) if text]
         return [*waits, *self._silence(), *mismatch, *self.unlisted.advice(), *others]
 
     def _silence(self) -> list[str]:

@@ -106,7 +106,7 @@ def _phase(summary: Summary, now: float) -> str:
     words = {
         "unmasking": f"round {number} waits for its helpers",
         "evaluating": f"round {number} is being evaluated", "judging": f"canaries judge the model of round {number}",
-        "done": "all rounds are done", "stopped": "the aggregator was stopped",
+        "done": "the federation has ended", "stopped": "the aggregator was stopped",
     }  # fmt: skip
     return words.get(summary.phase, f"round {number}, {summary.phase}")
 

@@ -138,7 +138,7 @@ def test_a_summary_that_is_old_is_flagged_and_one_that_is_the_last_is_not():
     assert "STALE" not in text(120, now=NOW + 150)
     old = text(120, now=NOW + 600)
     assert "STALE" in old and "10 min" in old and "edgefl-aggregator" in old
-    for phase, words in (("done", "all rounds are done"), ("stopped", "the aggregator was stopped")):
+    for phase, words in (("done", "the federation has ended"), ("stopped", "the aggregator was stopped")):
         last = picture(msgspec.structs.replace(SUMMARY, phase=phase))
         assert "STALE" not in text(120, last, NOW + 9000) and words in text(120, last)
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
+from msgspec import NODEFAULT
+
 from ..errors import UsageError
 from ..settings import schema
-from ..settings.render import toml
+from ..settings.render import example_line, toml
 from . import model as cli_model
 from .text import say
 from .values import at_least
@@ -71,9 +73,13 @@ def _said(text: str) -> tuple[str, Any]:
         raise UsageError(f"--policy {text!r}: write key=value, as in least_devices=20")
     try:
         setting = schema.find(PolicyConfig, key.strip().removeprefix("policy."))
-        return setting.key, schema.parse(value.strip(), setting.hint)
-    except (UsageError, ValueError) as error:
+    except UsageError as error:
         raise UsageError(f"--policy {text}: {error}") from None
+    try:
+        return setting.key, schema.parse(value.strip(), setting.hint)
+    except ValueError as error:
+        like = "" if setting.example is NODEFAULT else f", as in {example_line(setting)}"
+        raise UsageError(f"--policy {text}: {error}{like}") from None
 
 
 def _pinned(options: argparse.Namespace) -> dict[str, Any]:

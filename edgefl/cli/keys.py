@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
 from ..hosting.command import add_common_options
+from ..protocol.topics import HELPER
 from . import batches
 from .enrolment_terms import RELOAD, add_terms, tell_policy, terms_of
 from .text import say
@@ -89,6 +90,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 def _add(options: argparse.Namespace) -> int:
     from ..keys import enrolment
+    from ..keys.report import report
 
     names = list(options.names)
     if (options.count is None) != (options.prefix is None):
@@ -108,6 +110,8 @@ def _add(options: argparse.Namespace) -> int:
         say(f"for the broker's machine: acl, denied and crl.pem in {denied.parent}; {RELOAD}")
     elif role != "device":
         say(f"for the broker's machine: acl in {denied.parent}; {RELOAD}")
+    if role == "helper":
+        _tell_warnings(report(options.dir))
     return 0
 
 
@@ -130,10 +134,13 @@ def _role(options: argparse.Namespace) -> Any:
     if options.viewer and options.helper:
         raise UsageError("--viewer or --helper: a name has one role")
     role = "viewer" if options.viewer else "helper" if options.helper else "device"
-    of_devices = options.model, options.data, options.max_examples, options.canary, options.policy
+    of_devices = (
+        options.model, options.data, options.max_examples, options.canary, options.policy, options.standardize
+    )  # fmt: skip
     if role != "device" and any(of_devices):
         raise UsageError(
-            f"a {role} trains nothing: --model, --data, --max-examples, --canary and --policy are for devices"
+            f"a {role} trains nothing: --model, --data, --max-examples, --canary, --policy and --standardize are for "
+            "devices"
         )
     if options.operator and role != "helper":
         raise UsageError("--operator is who runs a helper: give it with --helper")
@@ -152,6 +159,11 @@ def _revoke(options: argparse.Namespace) -> int:
     say(f"revoked: {', '.join(options.names)}")
     say(f"for the broker's machine: acl, denied and crl.pem in {options.dir / 'broker'}; {RELOAD}")
     say(f"for the aggregator's machine, and for helpers': {options.dir / 'aggregator' / 'roster.json'}")
+    if any(name.startswith(HELPER) for name in options.names):
+        say(
+            "take the helper out of [privacy] helpers on the aggregator's machine, and out of [policy] on devices that "
+            "name it: docs/helper.md"
+        )
     return 0
 
 
@@ -244,6 +256,10 @@ def _print(found: Report) -> None:
         notes = f"  at most {row.max_examples} examples" if row.max_examples else ""
         notes += f"  run by {row.operator}" if row.operator else ""
         say(f"{row.name:<24} {row.role:<7} {row.state:<10} until {date(row.ends)}{notes}{'  canary' * row.canary}")
+    _tell_warnings(found)
+
+
+def _tell_warnings(found: Report) -> None:
     for warning in found.warnings:
         say(f"warning: {warning}")
 

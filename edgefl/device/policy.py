@@ -11,7 +11,7 @@ thought.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -85,10 +85,8 @@ class Policy:
         return next((text for is_fault, text in faults if is_fault), "")
 
     def operators_of(self, terms: Terms) -> set[str]:
-        """Who can open a sum only together. Where the owner has said who runs the helpers, nobody else counts; else
-        each helper is a party of its own. No two helpers of terms have one key (protocol/terms.py)."""
-        names = [party.name for party in terms.helpers]
-        return {self.operators[name] for name in names if name in self.operators} if self.operators else set(names)
+        """Who can open a sum only together. No two helpers of terms have one key (protocol/terms.py)."""
+        return parties([party.name for party in terms.helpers], self.operators)
 
     def of_manifest(self, manifest: Manifest) -> str:
         """Why the manifest's settings are refused; "" if they are not."""
@@ -161,6 +159,12 @@ STRICT = Policy(
     plans="ask", min_examples=10, min_steps=2, allow_gradient=False, allow_full_batch=False, max_lr=10.0,
     max_epochs=50, max_flops=1e13, max_seconds=600.0, statistics=False,
 )  # fmt: skip
+
+
+def parties(helpers: Iterable[str], operators: Mapping[str, str]) -> set[str]:
+    """Who runs these helpers. Where `operators` say it of some, no other helper counts; else each is a party of its
+    own."""
+    return {operators[name] for name in helpers if name in operators} if operators else set(helpers)
 
 
 def gradient_of(manifest: Manifest) -> str:

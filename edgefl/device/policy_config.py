@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from ..settings.privacy import MOST_HELPERS
 from .policy import OPEN, STRICT, Policy
 
 Bound = Annotated[float, Meta(gt=0, le=1e30)]
@@ -92,7 +93,7 @@ class PolicyConfig(Struct, frozen=True, forbid_unknown_fields=True):
         ),
     ] = []
     least_helpers: Annotated[
-        Annotated[int, Meta(ge=1, le=4)] | None,
+        Annotated[int, Meta(ge=1, le=MOST_HELPERS)] | None,
         Meta(
             description="Fewest helpers that must open a masked sum together, each of another operator.", examples=[2]
         ),

@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from .authority import DAY_S, revocations_end
 from .folder import Folder, opened
+from .masked_policy import uncounted
 from .private import read
 from .records import Certificate, Member
 
@@ -92,6 +93,11 @@ def _members(folder: Folder, rows: list[Row]) -> list[str]:
         one = folder.records.members[name].helper
         if one is not None and (word := _soon(one.not_after, folder.now)):
             out.append(f"{name}: the certificate of its keys {word}: edgefl keys epoch DIR {name}")
+    out += [
+        f"{name}: nobody has said who runs it, so devices that are enrolled now don't count it for least_helpers: "
+        f"edgefl keys revoke DIR {name}, then add it again with --operator"
+        for name in uncounted(folder.records)
+    ]
     unfinished = [row.name for row in rows if row.state == "unfinished"]
     return out + [f"{name}: its enrolment was interrupted: edgefl keys add DIR {name}" for name in unfinished]
 

@@ -33,7 +33,8 @@ import msgspec
 from ..errors import ProtocolError
 from ..protocol.fleet import DEVICE_ID
 from ..protocol.round import MAX_TERMS
-from ..protocol.terms import MAX_HELPERS, Terms
+from ..protocol.terms import Terms
+from ..settings.privacy import MOST_HELPERS
 from ..trust.certificate import MAX_BYTES as MAX_CERTIFICATE
 from ..trust.certificate import SignerCertificate
 from ..trust.ed25519 import SIGNATURE_BYTES, SigningKey, verify
@@ -45,7 +46,7 @@ MAX_REASON = 500
 MAX_NAMED = 100  # devices in an answer; the next round's answer names others
 MAX_EPSILON = 1e12  # that terms can say, and ledgers can hold
 _ASK, _ANSWER = b"edgefl ask 1\n", b"edgefl answer 1\n"
-_ENTRY_BYTES = 1 + 64 + 32 + SIGNATURE_BYTES + MAX_HELPERS * (2 + MAX_BOX_BYTES)
+_ENTRY_BYTES = 1 + 64 + 32 + SIGNATURE_BYTES + MOST_HELPERS * (2 + MAX_BOX_BYTES)
 _MIDDLE = struct.Struct("<IIdIB")
 _HEAD = struct.Struct("<32s32sIdQ")
 
@@ -174,8 +175,8 @@ def _read_ask(read: _Reader, devices: int) -> Ask:
     attempt, seen_round, seen_epsilon, count, helpers = read.unpack(_MIDDLE.format)
     if not 1 <= count <= devices or not (math.isfinite(seen_epsilon) and seen_epsilon >= 0):
         raise ProtocolError(f"ask for {count} devices, at most {devices}: dropped", "size")
-    if not 1 <= helpers <= MAX_HELPERS:
-        raise ProtocolError(f"ask with sealed seeds for {helpers} helpers, at most {MAX_HELPERS}: dropped", "size")
+    if not 1 <= helpers <= MOST_HELPERS:
+        raise ProtocolError(f"ask with sealed seeds for {helpers} helpers, at most {MOST_HELPERS}: dropped", "size")
     entries = tuple(_read_entry(read, helpers) for _ in range(count))
     return Ask(text, attempt, entries, seen_round, seen_epsilon)
 

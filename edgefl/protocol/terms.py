@@ -24,6 +24,7 @@ from msgspec import Meta
 
 from ..digests import sha256
 from ..errors import ProtocolError
+from ..settings.privacy import MOST_HELPERS
 from ..settings.sections import Count, Positive
 from ..trust.ed25519 import from_text
 from .messages import KeepsBytes, Sha256, decode
@@ -38,7 +39,6 @@ MOST_SCORE = 64  # the largest integer of a score, unless the reach is smaller
 MOST_BANDED = 2.0  # what banded noise of one round has of the variance of white noise, at most
 RARE = 2.0**-40  # how likely noise may be to wrap
 MIN_BITS, MAX_BITS = 2, 32
-MAX_HELPERS = 4
 MOST_DEVICES = 2**20
 _PREFIX = b"edgefl terms 1\n"
 
@@ -114,7 +114,7 @@ class Terms(KeepsBytes, frozen=True, dict=True, forbid_unknown_fields=True, omit
     norm2: Annotated[int, Meta(ge=1, le=2**62)]
     least: Annotated[int, Meta(ge=2, le=MOST_DEVICES)]
     most: Annotated[int, Meta(ge=2, le=MOST_DEVICES)]
-    helpers: Annotated[tuple[Party, ...], Meta(min_length=1, max_length=MAX_HELPERS)]
+    helpers: Annotated[tuple[Party, ...], Meta(min_length=1, max_length=MOST_HELPERS)]
     transform: Literal["subset", "hadamard"] = "subset"
     whole: Annotated[int, Meta(ge=0, le=2**31)] = 0
     weights: Annotated[int, Meta(ge=1, le=2**20)] = 1

@@ -149,6 +149,8 @@ def _readings(text: str, hint: Any) -> Iterator[Any]:
     if text[:1] in ("[", "{"):
         with suppress(msgspec.DecodeError):
             yield msgspec.json.decode(text)
+        with suppress(msgspec.DecodeError):
+            yield msgspec.toml.decode(f"value = {text}")["value"]
     yield [item.strip() for item in text.split(",")]
 
 

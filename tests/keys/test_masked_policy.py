@@ -15,6 +15,7 @@ from edgefl.device.policy import Policy
 from edgefl.errors import UsageError
 from edgefl.keys import batches, enrolment
 from edgefl.keys.enrolment import Terms
+from edgefl.keys.report import report
 from edgefl.settings import files
 
 
@@ -48,8 +49,11 @@ def test_helpers_of_one_operator_count_once(keys: Path) -> None:
     enrolment.add(keys, ["south"], Terms(operator="university"), role="helper")
     found = added(keys, "pi-01")
     assert found.operators == {"north": "acme", "north-2": "acme", "south": "university"} and found.least_helpers == 2
+    assert not report(keys).warnings
     enrolment.add(keys, ["east"], role="helper")
     assert added(keys, "pi-02").least_helpers == 2, "nobody has said who runs it, so it counts for nothing"
+    (warning,) = report(keys).warnings
+    assert warning.startswith("helper-east: nobody has said who runs it") and "--operator" in warning
 
 
 def test_what_is_given_stands_and_the_rest_is_still_demanded(keys: Path) -> None:
@@ -82,16 +86,24 @@ def test_an_operator_is_remembered_over_new_keys_and_a_new_enrolment(keys: Path)
     ("given", "text"),
     [
         ({"least_helpers": 3}, "no round could"),
-        ({"operators": {"east": "acme"}}, "no round could"),
+        ({"helpers": ["nort"]}, "no helper 'nort' is enrolled here: did you mean 'north'"),
+        ({"operators": {"east": "acme"}}, "no helper 'east'"),
+        ({"helpers": ["old"]}, "no helper 'old'"),
         ({"least_device": 3}, "least_devices"),
         ({"most_clip": -1.0}, "most_clip"),
     ],
 )
 def test_a_policy_that_no_round_could_meet_or_no_agent_reads_is_refused(keys: Path, given: dict, text: str) -> None:
-    enrolment.add(keys, ["north"], role="helper")
+    enrolment.add(keys, ["north", "old"], role="helper")
+    enrolment.revoke_names(keys, ["helper-old"])
     with pytest.raises(UsageError, match=text):
         enrolment.add(keys, ["pi-01"], Terms(policy=given))
     assert not list((keys / "devices").iterdir())
+
+
+def test_where_no_helper_is_enrolled_none_is_named(keys: Path) -> None:
+    with pytest.raises(UsageError, match="no helper 'north' is enrolled here: enrol helpers before devices"):
+        enrolment.add(keys, ["pi-01"], Terms(policy={"helpers": ["north"]}))
 
 
 def test_a_masked_device_is_no_canary_unless_its_policy_says_so(keys: Path) -> None:
@@ -114,12 +126,30 @@ def test_the_command_says_what_it_demands(keys: Path, tmp_path: Path, capsys: py
     assert main(["keys", "add", str(keys), "north", "--helper", "--operator", "acme"]) == 0
     assert main(["keys", "list", str(keys)]) == 0
     assert "run by acme" in capsys.readouterr().out
+    assert main(["keys", "add", str(keys), "south", "--helper"]) == 0
+    assert "warning: helper-south: nobody has said who runs it" in capsys.readouterr().out
+    assert main(["keys", "revoke", str(keys), "helper-south"]) == 0
+    assert "take the helper out of [privacy] helpers" in capsys.readouterr().out
     words = ["--policy", "least_devices=20", "--policy", "policy.most_epsilon=8"]
     assert main(["keys", "add", str(keys), "pi-01", *words]) == 0
     told = 'masked = true, helpers = ["north"], least_helpers = 1, operators = { "north" = "acme" }, least_devices = 20'
     assert f"[policy] in agent.toml: {told}, most_epsilon = 8" in capsys.readouterr().out
     found = policy(keys / "devices" / "pi-01.tar", tmp_path / "pi")
     assert (found.masked, found.least_devices, found.most_epsilon) == (True, 20, 8.0)
+
+
+@pytest.mark.parametrize(
+    "table", ['{ "north" = "acme" }', '{north="acme"}', '{"north": "acme"}'], ids=["as it is shown", "TOML", "JSON"]
+)
+def test_a_table_is_given_as_it_is_shown(keys: Path, table: str) -> None:
+    enrolment.add(keys, ["north"], role="helper")
+    assert main(["keys", "add", str(keys), "pi-01", "--policy", f"operators={table}"]) == 0
+    assert policy(keys / "devices" / "pi-01.tar", keys.parent / "pi").operators == {"north": "acme"}
+
+
+def test_a_value_that_can_not_be_read_has_an_example(keys: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["keys", "add", str(keys), "pi-01", "--policy", "operators=acme"]) == 2
+    assert capsys.readouterr().err.endswith('as in operators = { "north" = "acme", "north-2" = "acme" }\n')
 
 
 @pytest.mark.parametrize(
@@ -130,6 +160,8 @@ def test_the_command_says_what_it_demands(keys: Path, tmp_path: Path, capsys: py
         ["pi-02", "--policy", "least_device=3"],
         ["pi-02", "--operator", "acme"],
         ["wall", "--viewer", "--policy", "masked=true"],
+        ["wall", "--viewer", "--standardize"],
+        ["pi-02", "--policy", "helpers=north"],
         ["north", "--helper", "--operator", "a" * 65],
     ],
 )

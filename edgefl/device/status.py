@@ -34,7 +34,7 @@ class DeviceStatus:
         self.tries_again = False
         self._topic = topic
         self.num_examples = num_examples
-        self._given_up: tuple[str, int] | None = None
+        self._given_up: tuple[str, int, str] | None = None  # a restart may change the terms of a round
         self._boot = 0
         self._published: Status | None = None
         self.max_bytes = 0  # of the update
@@ -103,7 +103,7 @@ class DeviceStatus:
     def give_up(self, round: Round, why: Trouble | None, ready_at: float, *, tries_again: bool) -> None:
         """Sit this round out, and say why until it is over: rounds ask no device that is in trouble."""
         self.trouble, self.gave_up_for, self.tries_again = why, why, tries_again
-        self._given_up, self.ready_at = (round.manifest, round.round), ready_at
+        self._given_up, self.ready_at = (round.manifest, round.round, round.terms), ready_at
 
     def sit_out(self, why: Trouble, until: float | None) -> None:
         """The owner's limits do not let the device take part until then; None: until the time of day is known."""
@@ -114,7 +114,7 @@ class DeviceStatus:
         return self.trouble is not None and self.trouble.code in ("budget", "hours", "clock")
 
     def gave_up(self, round: Round) -> bool:
-        return self._given_up == (round.manifest, round.round)
+        return self._given_up == (round.manifest, round.round, round.terms)
 
     def is_away_from(self, round: Round) -> bool:
         """Whether the device does not take part in this round."""

@@ -61,6 +61,18 @@ def test_a_round_that_was_refused_and_goes_on_does_not_wait_for_the_device():
     assert last(out, Status, STATUS).state == "ready", "too few may be there for another round"
 
 
+@pytest.mark.parametrize("first", [
+    signed_round(1, manifest=MANIFEST),
+    masked_round(maker=terms_maker(msgspec.structs.replace(PRIVACY, clip=2.0))),
+], ids=["not masked", "a larger clip"])  # fmt: skip
+def test_a_refused_round_that_comes_again_under_other_terms_is_judged_anew(first):
+    """An aggregator that was started anew, with what the owner wants, announces the round that was open."""
+    second = masked_round(maker=terms_maker(msgspec.structs.replace(PRIVACY, clip=1.0)), attempt=2)
+    session, _ = device(replace(MASKED, most_clip=1.0))
+    assert last(hear(session, first), Status, STATUS).code == "policy"
+    assert of(hear(session, second), StartTraining)
+
+
 def test_i36_no_downgrade_scores_in_the_clear_are_refused():
     refused(signed_round(1, manifest=MANIFEST, mode="evaluate"), "not masked")
 

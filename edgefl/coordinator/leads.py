@@ -68,10 +68,12 @@ class Leads(Unopened):
         """Why the federation waits where its rounds are done; "" if it ends."""
         if not self._answered.led:
             return ""
+        more = "raise [rounds] rounds by as many as its model lacks"
+        if self.masked is not None and self.masked.settings.noise == "banded":
+            more = "begin another run for those that its model lacks, since correlated noise is for so many alone"
         return (
             f"its {self.config.rounds} rounds are over, some were left out at a helper's word, without a sum since."
-            " If this aggregator was restored from a backup, raise [rounds] rounds by as many as its model lacks; else "
-            "the helper is at fault"
+            f" If this aggregator was restored from a backup, {more}; else the helper is at fault"
         )
 
     def _disbelieve(self, helper: str, what: str) -> None:

@@ -58,11 +58,13 @@ class Rounds(Watching, Profiling, Summing):
 
     def _waits_for_operator(self, why: str, now: float) -> bool:
         """Whether the federation does not end, for this reason; "" is none. It is said once."""
-        if why:
+        new, self._asks_operator = why and self._asks_operator != why, why
+        if new:
             self._refuse_profile_orders(why)
-        if why and self._asks_operator != why:
-            self._out += [Note("error", f"this federation waits for its operator: {why}"), self._publish_round(now)]
-        self._asks_operator, self._announced_wait = why, self._announced_wait or bool(why)
+            self._out.append(Note("error", f"this federation waits for its operator: {why}"))
+        if why and not self._announced_wait:
+            self._announced_wait = True
+            self._out.append(self._publish_round(now))
         return bool(why)
 
     def _next_mode(self) -> Mode:

@@ -28,7 +28,7 @@ from edgefl.coordinator.events import Answered, AskProfile, Finished, Reconfigur
 from edgefl.coordinator.leads import LEAP
 from edgefl.device.trust import Keys, Pinned
 from edgefl.helper.state import State
-from edgefl.machine import Connected, Note, Publish, Received, Tick, WallClock
+from edgefl.machine import Connected, Disconnected, Note, Publish, Received, Tick, WallClock
 from edgefl.masking.exchange import Answer
 from edgefl.privacy.ledger import MOST, Ledger, SaveLedger
 from edgefl.protocol.envelope import Kind
@@ -130,6 +130,19 @@ def test_nor_do_two_and_the_operator_is_told_what_to_do():
     out = feed(coordinator, Tick(), *map(status, FIVE), now=1000.0)
     assert not errors(out) and not of(out, Finished), "it is said once"
     assert coordinator.wake_at is None or coordinator.wake_at > 1000.0
+    out = feed(coordinator, Disconnected(), Connected(), now=1001.0)
+    assert round_in(out).state == "waiting" and not errors(out), "a broker may have lost what it kept"
+
+
+def test_with_correlated_noise_it_is_told_to_begin_another_run():
+    """More rounds than the noise was made for would end the federation instead."""
+    banded = msgspec.structs.replace(NOISY, noise="banded", band=2, separation=2, share=1.0)
+    ledger = Ledger(fingerprint(ROOT.public), NOISY.delta)
+    coordinator, out = led_to_the_end(start={"masked": terms_maker(banded, ledger=ledger, rounds=20)})
+    assert "begin another run" in errors(out)[0] and "raise" not in errors(out)[0]
+    config = msgspec.structs.replace(coordinator.config, rounds=30)
+    (end,) = of(feed(coordinator, Reconfigured(config, coordinator.gate.settings), now=5.0), Finished)
+    assert "of 20: correlated noise is accounted for these rounds alone" in end.reason
 
 
 def test_a_profile_that_is_ordered_meanwhile_is_refused_by_what_it_would_wait_for():

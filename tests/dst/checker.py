@@ -392,6 +392,7 @@ class Checker(Witness):
         assert saved is not None
         may_count = truth.may_count(host.name, saved) and not host.may_be_left_out
         may_count = may_count and not self._is_under_other_terms(host, saved)
+        may_count = may_count and not self.masked.noise.rests(saved.round, host.name)  # it was wiped
         require(not may_count, "I06", "%s drops its update of round %d", host.name, saved.round)
         if self._manifest.keeps_own and saved.manifest == self._manifest.id and saved.mode == "train":
             known = applied or truth.fallbacks or not truth.in_a_model(host.name, saved.round)

@@ -15,6 +15,7 @@ from edgefl.device.seen import LOST
 from edgefl.errors import DataError, UsageError
 from edgefl.hosting import own_certificate
 from edgefl.hosting.acting import as_owner_of
+from edgefl.hosting.store import set_aside
 from edgefl.protocol.approval import approved_by, plan_id
 from edgefl.protocol.manifest import Manifest
 from edgefl.protocol.round import Round
@@ -65,6 +66,8 @@ def masked(device: Device) -> Finding:
     root, path = root_of(device.config.keys), device.state_dir / "agent.db"
     if not root:
         return skipped("without keys this device takes part in no masked round")
+    if not path.exists() and set_aside(path):
+        return problem(*parted(LOST))
     if not path.exists():
         return ok(f"nothing to remember yet: no agent has run with {device.state_dir}")
     with as_owner_of(device.state_dir):  # SQLite may make files beside its database

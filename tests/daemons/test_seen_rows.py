@@ -282,6 +282,26 @@ def test_check_says_what_a_device_remembers_and_that_it_has_lost_it(config):
     assert checked(config)[0] == 0
 
 
+def test_check_says_that_memory_is_lost_where_a_database_was_set_aside_and_none_is_there_yet(config):
+    """As after a power cut between the two."""
+    file = kept(config.parent / "state", SEEN) / "agent.db"
+    file.rename(file.with_name("agent.damaged-812-1"))
+    code, found = checked(config)
+    assert code == 1 and f"{found.text}: {found.todo}" == LOST
+    assert main(["recover", "--config", str(config)]) == 0
+    assert checked(config) == (0, ("ok", "remembers masked round 17 and epsilon 3.25", ""))
+
+
+@pytest.mark.parametrize("empty", [b"", b"x"])
+def test_recover_takes_nothing_from_a_file_that_is_no_database(config, empty):
+    state = config.parent / "state"
+    kept(state)
+    (state / "agent.damaged-812-1").write_bytes(empty)
+    code, text = told(config)
+    assert code == 1 and "agent.damaged-812-1: nothing of masked rounds" in text and "--epsilon E" in text
+    assert told(config, "--epsilon", "1.5")[0] == 0 and loaded(state) == Seen(epsilon=1.5, root=HERE)
+
+
 def test_check_says_it_beside_an_agent_that_runs(config):
     change(kept(config.parent / "state", SEEN), "UPDATE seen SET record = x'00'")
     agent = started(config)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +18,7 @@ import msgspec
 from edgefl.device.events import Origin, Outbox
 from edgefl.digests import sha256
 from edgefl.errors import StoreError
+from edgefl.hosting.store import read_only
 from edgefl.protocol.update_header import UpdateHeader
 
 from . import seen_rows
@@ -177,7 +177,7 @@ class Reader:
     def epsilons(self) -> dict[str, float]:
         """By root, the highest epsilon that a round has told: entries may have been cut off since."""
         try:
-            with self._open() as database:
+            with read_only(self.path) as database:
                 return seen_rows.epsilons(database)
         except (sqlite3.Error, UnicodeDecodeError):  # a database of an earlier version, which no agent has opened yet
             return {}
@@ -185,7 +185,7 @@ class Reader:
     def verify(self) -> tuple[int, bytes]:
         """How many entries are here, and the hash of the newest; StoreError names the first that is not what it was."""
         count = 0
-        with self._open() as database:
+        with read_only(self.path) as database:
             number, before = _cut(database)
         for found, raw, hash, *_ in self._rows():
             number += 1
@@ -196,12 +196,9 @@ class Reader:
             before, count = hash, count + 1
         return count, before
 
-    def _open(self) -> closing[sqlite3.Connection]:
-        return closing(sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True))
-
     def _rows(self) -> Iterator[tuple[int, bytes, bytes, int | None, str]]:
         try:
-            with self._open() as database:
+            with read_only(self.path) as database:
                 yield from database.execute("SELECT number, entry, hash, sent, receipt FROM ledger ORDER BY number")
         except (sqlite3.Error, UnicodeDecodeError) as error:
             raise StoreError(f"the ledger in {self.path} can't be read: {error}") from None

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import msgspec
 
 from edgefl.device.seen import Seen
-from edgefl.hosting.store import set_aside
+from edgefl.hosting.store import read_only, set_aside
 
 from . import ledger, seen_rows
 
@@ -43,7 +42,7 @@ def of_folder(path: Path, root: str) -> list[Remains]:
 def _of_database(path: Path, root: str) -> Remains:
     found = Remains(path, [], [], [])
     try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
+        with read_only(path) as database:
             _read(found.seen, "its memory", _of_rows(database, root), found)
             _read(found.ledger, "its ledger", _of_ledger(database, root), found)
     except FAULTS as error:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +17,7 @@ import msgspec
 
 from edgefl.device.seen import Seen
 from edgefl.errors import StoreError
-from edgefl.hosting.store import seal, set_aside, unseal
+from edgefl.hosting.store import read_only, seal, set_aside, unseal
 
 COPIES = (1, 2)
 SQL = """
@@ -65,7 +64,7 @@ def look(path: Path, root: str) -> Seen | str:
     """What was seen of the root, in a database that an agent may be using, and that is left as it is; or why that is
     not known. StoreError if it can't be read, or is so damaged that an agent sets it aside."""
     try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
+        with read_only(path) as database:
             if (verdict := database.execute("PRAGMA quick_check").fetchone()[0]) != "ok":
                 raise sqlite3.DatabaseError(verdict)
             return load(database, root, path) or Seen(root=root)

@@ -15,7 +15,7 @@ import sqlite3
 import time
 import zlib
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import wraps
 from itertools import count
 from pathlib import Path
@@ -129,6 +129,12 @@ def set_aside(path: Path) -> list[Path]:
     """The databases that were at `path` and are damaged, the oldest first."""
     found = (each for each in path.parent.glob(f"{path.stem}.damaged-*") if not each.name.endswith(("-wal", "-shm")))
     return sorted(found, key=lambda each: (each.stat().st_mtime_ns, each.name))
+
+
+def read_only(path: Path) -> closing[sqlite3.Connection]:
+    """The database at `path`, to be read beside whatever uses it. Nothing is changed in it, but SQLite may make files
+    beside it. sqlite3.Error."""
+    return closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True))
 
 
 def _open(path: Path, schema: Schema) -> sqlite3.Connection:

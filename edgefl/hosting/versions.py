@@ -23,7 +23,7 @@ from ..core.skeleton import Skeleton
 from ..core.stamp import Facts
 from ..errors import StoreError, UsageError
 from ..history_record import MOVED, RoundRecord
-from .store import unseal
+from .store import read_only, unseal
 
 DATABASE = "aggregator.db"
 SKELETON, PLAN = "skeleton.bin", "plan.json"  # beside the database: what `download` makes a file of
@@ -90,11 +90,8 @@ def opened(folder: Path) -> Iterator[Versions]:
     if not path.is_file():
         raise UsageError(f"no {DATABASE} in {folder}: give the aggregator's state_dir with --state-dir")
     try:
-        database = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
-        try:
+        with read_only(path) as database:
             yield Versions(folder, database)
-        finally:
-            database.close()
     except (OSError, sqlite3.Error, UnicodeDecodeError) as error:
         raise StoreError(f"can't read {path}: {error}: run this as its owner or as root") from None
 

@@ -95,7 +95,7 @@ def _members(folder: Folder, rows: list[Row]) -> list[str]:
             out.append(f"{name}: the certificate of its keys {word}: edgefl keys epoch DIR {name}")
     out += [
         f"{name}: nobody has said who runs it, so devices that are enrolled now don't count it for least_helpers: "
-        f"edgefl keys revoke DIR {name}, then add it again with --operator"
+        f"edgefl keys revoke DIR {name} and add it again with --operator, or give devices --policy operators=..."
         for name in uncounted(folder.records)
     ]
     unfinished = [row.name for row in rows if row.state == "unfinished"]

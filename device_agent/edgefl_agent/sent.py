@@ -115,8 +115,10 @@ def _of_masks(masked: dict[str, Masked], told: dict[str, float], bound: float | 
         epsilon, at = max(found.epsilon, told.get(root, 0.0)), f" at delta {found.delta:g}" if found.delta else ""
         what = f", and of a sum with noise: epsilon {epsilon:.3g} at most{at}" if epsilon else ""
         whose = f"root {root or 'unknown'}: " if len(masked) > 1 else ""
+        were = "was" if found.updates == 1 else "were"
+        rounds = "1 round" if len(found.rounds) == 1 else f"{len(found.rounds)} rounds"
         yield (
-            f"{whose}{found.updates} of these updates were masked, in {len(found.rounds)} rounds: the aggregator "
+            f"{whose}{found.updates} of these updates {were} masked, in {rounds}: the aggregator "
             f"learns their sum with others alone{what}"
         )
     if bound is not None:

@@ -87,5 +87,5 @@ def approve(options: argparse.Namespace) -> int:
     for one in done:
         say(f"{one.shown}  {one.name}")
     where = options.dir / "aggregator"
-    say(f"for the aggregator's machine: {where / 'approved'} and {where / 'roster.json'}")
+    say(f"for helpers' machines: {where / 'roster.json'}; then for the aggregator's: that and {where / 'approved'}")
     return 0

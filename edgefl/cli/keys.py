@@ -124,7 +124,7 @@ def _tell_added(where: Path, paths: list[Path], role: str, terms: Terms) -> None
     mine = where / "aggregator"
     if role == "device":
         tell_policy(terms)
-        say(f"for the aggregator's machine, and for helpers': {mine / 'roster.json'}")
+        say(f"for helpers' machines, and then for the aggregator's: {mine / 'roster.json'}")
     if role == "helper":
         say(f"for the aggregator's machine: {', '.join(f'{mine / path.stem}.json' for path in paths)}")
         say("devices that you enrol from now on demand masked rounds of it; for those before: docs/masked.md")
@@ -158,7 +158,7 @@ def _revoke(options: argparse.Namespace) -> int:
     enrolment.revoke_names(options.dir, options.names)
     say(f"revoked: {', '.join(options.names)}")
     say(f"for the broker's machine: acl, denied and crl.pem in {options.dir / 'broker'}; {RELOAD}")
-    say(f"for the aggregator's machine, and for helpers': {options.dir / 'aggregator' / 'roster.json'}")
+    say(f"for helpers' machines, and then for the aggregator's: {options.dir / 'aggregator' / 'roster.json'}")
     if any(name.startswith(HELPER) for name in options.names):
         say(
             "take the helper out of [privacy] helpers on the aggregator's machine, and out of [policy] on devices that "

@@ -79,7 +79,8 @@ def _privacy(options: argparse.Namespace) -> int:
         _print_json(found, {})
     else:
         _print(found)
-        say("\nwhat this leaves of the accuracy: add --model and --data")
+        more = "add --data" if options.model else "give --model and --data in place of --params"
+        say(f"\nwhat this leaves of the accuracy: {more}")
     return 0
 
 

@@ -71,7 +71,7 @@ class Policy:
         faults = (
             (tells and not self.statistics, NO_STATISTICS),
             (bool(strange), f"helper {', '.join(strange)} is none of its helpers"),
-            (parties < self.least_helpers, f"helpers of {parties} operators, at least {self.least_helpers} wanted"),
+            (parties < self.least_helpers, f"helpers of {parties} operator(s), least_helpers is {self.least_helpers}"),
             (terms.least < self.least_devices, f"a sum of {terms.least} devices, at least {self.least_devices} wanted"),
             (terms.weights > self.most_weight, f"a weight of {terms.weights}, at most {self.most_weight} is allowed"),
             (clip > self.most_clip, f"updates clipped at {clip:g}, at most {self.most_clip:g} is allowed"),

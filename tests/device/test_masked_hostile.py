@@ -154,7 +154,7 @@ def test_i36_a_sum_that_too_few_operators_open_together_is_refused(helpers, oper
     policy = replace(MASKED, least_helpers=2, operators=operators)
     maker = helped_by(*helpers)
     if parties < 2:
-        refused(masked_round(maker=maker), f"helpers of {parties} operators, at least 2 wanted", policy)
+        refused(masked_round(maker=maker), f"helpers of {parties} operator(s), least_helpers is 2", policy)
     else:
         session, _ = device(policy)
         assert of(hear(session, masked_round(maker=maker)), StartTraining)

@@ -19,7 +19,7 @@ from .tally import Tally
 LINE_S = 60.0  # between two lines
 NAMED = 12  # devices in a line
 AGAIN_S = 3600.0  # until the same trouble of a device is told again
-NOT_TOLD = ("budget", "hours", "rejected")  # codes: what its owner wants, and what has a line of its own
+NOT_TOLD = ("budget", "hours", "rests", "rejected")  # codes: what its owner wants, and what has a line of its own
 REASON = 160  # characters of what a device says about itself
 
 # The most helpful come first: what a device can't mend itself, then what may pass, then what its owner wants.

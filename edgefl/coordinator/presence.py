@@ -136,7 +136,9 @@ class Presence:
         return sorted(device for device in wanted if not (self._is_out(device) or device in self._resting))
 
     def _is_wanted(self, status: Status) -> bool:
-        return status.present and (status.fresh or not self._only_fresh)
+        """Whether the next round wants the device. One that rests says so of a round that it was asked in; by the next
+        it may be free (resting.py)."""
+        return (status.present or status.code == "rests") and (status.fresh or not self._only_fresh)
 
     @property
     def without_news(self) -> int:

@@ -9,12 +9,17 @@ from __future__ import annotations
 from ..errors import ProtocolError
 from ..protocol.manifest import Manifest
 from ..protocol.round import Round
+from ..protocol.trouble import Trouble
 from ..protocol.update_header import HIDING
 from .events import Action, SaveSeen
 from .policy import Policy
-from .trust import Open
+from .trust import Open, Rests
 
 NOT_MASKED = "the round is not masked: the aggregator would see what this device alone has learned"
+
+
+def _by_owner(why: str) -> Trouble:
+    return Trouble("policy", f"refused by this device's owner: {why}")
 
 
 class Consent:
@@ -24,7 +29,7 @@ class Consent:
     def __init__(self, policy: Policy, trust: Open) -> None:
         self.policy, self._trust = policy, trust
         self._masked, self._plain = policy.masked or trust.has_masked, False
-        self._judged: tuple[object, str] | None = None  # all that terms are judged by, and what was said of them
+        self._judged: tuple[object, Trouble | None] | None = None  # all that terms are judged by, and what was said
 
     @property
     def hides(self) -> bool:
@@ -36,18 +41,18 @@ class Consent:
         self._masked = self._masked or bool(round.terms)
         self._plain = self._plain or (round.state == "open" and round.mode == "train" and not round.terms)
 
-    def refuses(self, round: Round, manifest: Manifest, now: float) -> str:
-        """Why the device takes no part in the round; "" if it may."""
+    def refuses(self, round: Round, manifest: Manifest, now: float) -> Trouble | None:
+        """Why the device takes no part in the round; None if it may."""
         if round.state != "open":
-            return ""
+            return None
         if not round.terms:
-            return f"refused by this device's owner: {NOT_MASKED} ([policy] masked)" if self.policy.masked else ""
+            return _by_owner(f"{NOT_MASKED} ([policy] masked)") if self.policy.masked else None
         case = manifest.id, round, self._trust.last_masked  # terms alone say nothing of other work
         if self._judged is None or self._judged[0] != case:
             self._judged = case, self._judge(round, manifest, now)
         return self._judged[1]
 
-    def _judge(self, round: Round, manifest: Manifest, now: float) -> str:
+    def _judge(self, round: Round, manifest: Manifest, now: float) -> Trouble | None:
         try:
             from .masked import terms_of  # here: no other round needs it and what it imports
 
@@ -56,8 +61,9 @@ class Consent:
             if not why:  # what is refused is not remembered: its epsilon is never spent
                 self._trust.check_terms(terms, round, now)
         except ProtocolError as error:
-            return str(error).removesuffix(": refused")
-        return f"refused by this device's owner: {why}" if why else ""
+            code = "rests" if isinstance(error, Rests) else "policy"
+            return Trouble(code, str(error).removesuffix(": refused"))
+        return _by_owner(why) if why else None
 
     def keeps(self, blob: bytes) -> bool:
         """Whether a saved update may still leave: the owner may want masks since it was made."""

@@ -6,6 +6,7 @@ Part of Participation, which decides what the device does.
 from __future__ import annotations
 
 import random
+from typing import Literal
 
 from msgspec.structs import replace
 
@@ -202,5 +203,6 @@ class Engagement:
         self.out += self.consent.news()
         if why:
             self.stop_training()
-            self.give_up(round, Trouble("policy", why), now, tries_again=False)
-            self.out.append(Note("error", f"round {round.round}: {why}", "round refused", round.round))
+            self.give_up(round, why, now, tries_again=False)
+            level: Literal["info", "error"] = "info" if why.code == "rests" else "error"
+            self.out.append(Note(level, f"round {round.round}: {why.text}", "round refused", round.round))

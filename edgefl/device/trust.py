@@ -56,6 +56,10 @@ class Refused(ProtocolError):
     """A round that the federation's signer has sealed, and that goes back or forks."""
 
 
+class Rests(ProtocolError):
+    """A round too soon after one that this device has taken part in."""
+
+
 class Open:
     """Without keys every message is believed: the broker's access control alone decides who can send it."""
 
@@ -252,7 +256,7 @@ class Pinned(Open):
         since = round.round - last
         if last and since != 0 and since < apart and apart > 1:  # a helper opens an earlier one first
             when = f"{since} rounds ago" if since > 0 else f"in round {last}"
-            raise ProtocolError(f"this device has taken part {when}, and {apart} must lie between")
+            raise Rests(f"this device has taken part {when}, and {apart} must lie between")
         if terms.epsilon < seen.epsilon:
             raise ProtocolError(
                 f"epsilon falls from {seen.epsilon:g} to {terms.epsilon:g}: was the aggregator restored?"

@@ -32,6 +32,7 @@ CODES = {
     "busy": "its owner's pause_command wants it to pause",
     "clock": "its owner has set limits, and its clock is not synchronised",
     "policy": "its owner's policy does not allow what the manifest or the round asks for",
+    "rests": "it has taken part a short while ago, and rests for as many rounds as the noise wants",
     "plan": "it waits for its owner to approve the plan",
     "signer": "it refuses a round that its federation's key has signed, or has seen messages that it has not",
     "settings": "it can't start with its configuration, or a file that it names",

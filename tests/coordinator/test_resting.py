@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import msgspec
-from machines import commit_of, feed, status
+from machines import TOPICS, commit_of, feed, received, status
 from masked_rounds import (
     PRIVACY,
     answer_of,
@@ -19,10 +19,15 @@ from masked_rounds import (
 from edgefl.coordinator.coordinator import RoundCoordinator
 from edgefl.coordinator.events import Commit
 from edgefl.helper.helper import Helper
-from edgefl.machine import Action, Connected, Tick
+from edgefl.machine import Action, Connected, Received, Tick
+from edgefl.protocol.messages import Status
 from edgefl.protocol.terms import Terms
 
 APART = msgspec.structs.replace(PRIVACY, separation=3, least=2)
+
+
+def says(device: str, code: str) -> Received:
+    return received(TOPICS.status(device), Status("trouble", 1, code=code))
 
 
 def test_i38_a_device_that_has_forgotten_that_it_rests_does_not_count_before_its_time():
@@ -40,6 +45,16 @@ def test_i38_a_device_that_has_forgotten_that_it_rests_does_not_count_before_its
     out = [action for device in "cd" for action in feed(coordinator, *masked_parts(terms, device), now=3.0)]
     out = feed(coordinator, *answer_of(make_helper(), asked(out)), now=4.0)
     assert commit_of(out).record.devices == ["c", "d"]
+
+
+def test_i07_a_device_that_says_that_it_rests_is_not_waited_for_and_is_wanted_in_the_next_round():
+    """A draw asks it, since it names nobody. By the next round it may have rested enough."""
+    coordinator, _ = open_masked(*"abcd", privacy=APART, cohort="draw", goal=4)
+    feed(coordinator, *(says(device, "rests") for device in "ab"), now=1.0)
+    assert not any(coordinator.presence.is_present(device) for device in "ab")
+    assert coordinator.presence.present() == list("abcd") and coordinator.presence.count == 4
+    feed(coordinator, *(says(device, "policy") for device in "ab"), now=2.0)
+    assert coordinator.presence.present() == list("cd") and coordinator.presence.count == 2
 
 
 def over(

@@ -157,6 +157,7 @@ def test_i38_a_device_that_took_part_a_while_ago_waits_for_the_separation():
         masked_round(7, maker=maker),
         "has taken part 4 rounds ago, and 5 must lie between",
         seen=Seen(1, 1, masked_round=3),
+        code="rests",
     )
     session, _ = device(seen=Seen(1, 1, masked_round=2))
     assert of(hear(session, masked_round(7, maker=maker)), StartTraining)

@@ -80,7 +80,8 @@ def _with(terms, changes):
 def test_i38_a_round_before_the_last_one_is_no_way_around_the_separation(number):
     """A higher attempt with a lower number: the helper opens both, in their order."""
     maker = terms_maker(msgspec.structs.replace(PRIVACY, separation=5))
-    refused(masked_round(number, maker=maker, attempt=2), "must lie between", seen=Seen(1, 1, masked_round=10))
+    again = masked_round(number, maker=maker, attempt=2)
+    refused(again, "must lie between", seen=Seen(1, 1, masked_round=10), code="rests")
 
 
 @pytest.mark.parametrize("delta", [1e-5, 1e-3, 0.9])
@@ -115,7 +116,7 @@ def test_i36_a_device_with_too_many_examples_does_not_tell_how_many():
 def test_i38_the_separation_holds_in_a_new_epoch_of_the_same_run():
     maker = terms_maker(msgspec.structs.replace(PRIVACY, separation=5))
     before = Seen(1, 1, run=RUN, masked_round=6, masked_run=RUN)
-    refused(masked_round(7, maker=maker), "must lie between", seen=before.in_epoch(1, 1))
+    refused(masked_round(7, maker=maker), "must lie between", seen=before.in_epoch(1, 1), code="rests")
     other = replace(before, masked_run="f" * 16)
     session, _ = device(seen=other.in_epoch(1, 1))
     round = masked_round(7, maker=maker)

@@ -37,12 +37,12 @@ def hear(session, round) -> list:
     return feed(session, sealed(TOPICS.round, round))
 
 
-def refused(round, why: str, policy: Policy = MASKED, seen: Seen | None = None) -> None:
+def refused(round, why: str, policy: Policy = MASKED, seen: Seen | None = None, code: str = "policy") -> None:
     out = hear(device(policy, seen), round)
     status = last(out, Status, STATUS)
     assert not of(out, StartTraining)
-    assert (status.state, status.code) == ("trouble", "policy") and why in status.reason, status
-    assert any(note.level == "error" and why in note.text for note in of(out, Note))
+    assert (status.state, status.code) == ("trouble", code) and why in status.reason, status
+    assert any(note.level == ("info" if code == "rests" else "error") and why in note.text for note in of(out, Note))
 
 
 def test_it_tells_under_terms_that_its_owner_allows_and_what_leaves_is_masked():
@@ -120,7 +120,7 @@ def test_i36_terms_of_a_round_that_trains_are_no_pass_for_a_profile_nor_the_othe
 
 def test_i38_a_profile_counts_as_taking_part_for_the_separation():
     maker = profile_maker(msgspec.structs.replace(PRIVACY, separation=5))
-    refused(profile_round(7, maker=maker), "has taken part 4 rounds ago", seen=Seen(1, 1, masked_round=3))
+    refused(profile_round(7, maker=maker), "has taken part 4 rounds ago", seen=Seen(1, 1, masked_round=3), code="rests")
 
 
 def test_a_saved_profile_leaves_for_its_own_terms_alone():

@@ -12,6 +12,7 @@ from masked_schedules import SCHEDULES, broken
 
 from edgefl.coordinator.masked_sum import MaskedSum
 from edgefl.coordinator.masked_terms import MaskedTerms
+from edgefl.coordinator.presence import Presence
 from edgefl.coordinator.resting import Resting
 from edgefl.coordinator.rounds import Rounds
 from edgefl.device.trust import Pinned
@@ -113,6 +114,11 @@ def test_a_device_that_was_wiped_counts_before_its_time(monkeypatch):
 def test_rounds_do_not_wait_until_enough_devices_have_rested(monkeypatch):
     monkeypatch.setattr(Rounds, "_pass_over_rest", lambda self: False)
     assert broken(200, known=102) == "I07"
+
+
+def test_a_device_that_rests_is_taken_to_be_away_until_its_pause_is_over(monkeypatch):
+    monkeypatch.setattr(Presence, "_is_wanted", lambda self, status: status.present)
+    assert broken(700, known=625) == "I07"
 
 
 def test_a_set_is_asked_for_that_is_not_paid_for(monkeypatch):

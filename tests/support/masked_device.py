@@ -41,11 +41,11 @@ def hear(session, round, parts=None) -> list:
     return serve(session, feed(session, sealed(TOPICS.round, round)), parts or model_parts(round.version))
 
 
-def refused(round, why: str, policy: Policy = MASKED, seen: Seen | None = None):
+def refused(round, why: str, policy: Policy = MASKED, seen: Seen | None = None, code: str = "policy"):
     """The device does not train, and says why."""
     session, _ = device(policy, seen)
     out = hear(session, round)
     status = last(out, Status, STATUS)
     assert not of(out, StartTraining)
-    assert (status.state, status.code) == ("trouble", "policy") and why in status.reason, status
-    assert any(note.level == "error" and why in note.text for note in of(out, Note))
+    assert (status.state, status.code) == ("trouble", code) and why in status.reason, status
+    assert any(note.level == ("info" if code == "rests" else "error") and why in note.text for note in of(out, Note))

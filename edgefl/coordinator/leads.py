@@ -7,6 +7,9 @@ The aggregator makes a round's set and its epsilon durable before it asks. A dat
 the next epoch of the aggregator's certificate: devices go by no round that goes back, and helpers by no second run. So
 a helper may lead until the first sum that is opened in an epoch; then all know the same, and a record says so
 (answered.py). From then on nobody but this aggregator asks: what a helper signs beyond our ledger is not taken over.
+Where all devices know of more epsilon than a restored database they refuse its terms, and there is no set to ask for.
+Then helpers are asked for one that none opens (saved_ask.py).
+
 That is so of a helper too that is added within the epoch, and may truly know of more, since it has served before. Only
 its operator can tell it from a liar, and the next epoch is the operator's word for it.
 

@@ -198,7 +198,9 @@ class Rounds(Watching, Profiling, Summing):
         missed = self.earlier.close(tally, abandoned=record.state == "abandoned")
         record = msgspec.structs.replace(record, missed=missed)
         if candidate is None:
-            self._next(Closed(record, None, tally.late_to_drop(committed=False)), now)
+            closed = Closed(record, None, tally.late_to_drop(committed=False))
+            if not self._asks_what_is_spent(tally, closed, now):
+                self._next(closed, now)
         else:
             self._evaluate(Closing(candidate, record, tally))
 

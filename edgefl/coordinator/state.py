@@ -28,7 +28,7 @@ from .admission import Admission
 from .announcer import Announcer, RoundState
 from .answered import Answered
 from .bulletin import Bulletin
-from .closing import Closing
+from .closing import Closed, Closing
 from .earlier_rounds import EarlierRounds
 from .events import Action, Forget, Reconfigured, Rollback
 from .fence import Fence
@@ -93,6 +93,7 @@ class CoordinatorState:
         self.masked = masked
         self.resting = Resting(0 if masked is None else masked.settings.separation)
         self._answered, self.unlisted = Answered(), Unlisted()
+        self.unasked: Closed | None = None  # a round without a set, while helpers are asked what is spent
         self._least_round = 0  # that may be opened, as a helper says
         self._asks_operator = ""  # why the federation waits for its operator
         self._ended = ""  # why it has no more rounds

@@ -26,7 +26,7 @@ from .leads import Leads
 from .masked_sum import MaskedSum
 from .opening import Opening
 from .pace import Pacing
-from .saved_ask import SavedAsk
+from .saved_ask import SavedAsk, question
 from .summed_profile import SummedProfile
 from .tally import Tally
 from .unlisted import some
@@ -91,6 +91,27 @@ class Summing(Leads):
             self.tally.count(device, Judged(UpdateHeader.masked(profile=record.profile)))
         self._out.append(Note("info", f"round {self.round}: its sum is still to be opened", round=self.round))
 
+    def _asks_what_is_spent(self, tally: Tally, closed: Closed, now: float) -> bool:
+        """Whether helpers are asked after a round that had too few reports. Where our database was restored, devices
+        refuse terms that tell less than they know of, so no set would ever be asked for, and none would tell us. It is
+        a set that no helper opens: of no device. Its refusal tells what is spent."""
+        masked = tally.masked
+        if self.masked is None or masked is None or tally.gathering is not None or closed.record.state != "abandoned":
+            return False
+        if self.masked.mechanism is None or not self._may_lead or self.signing.epoch < 2:
+            return False
+        self.unasked, self.phase = closed, "unmasking"
+        self._unmasking = self._unmask(question(closed.record, masked.terms))
+        self._ask_helpers(now, begins=True)
+        return True
+
+    def _told(self, unmasking: Unmasking, closed: Closed) -> Closed:
+        """Helpers have told what is spent, or have said nothing: the round is over as it was."""
+        self._unmasking = self.unasked = None
+        self._hear(unmasking)
+        self._skip(unmasking)
+        return closed
+
     # Answers
 
     def _on_answer(self, event: Received, now: float) -> Closed | RoundRecord | None:
@@ -103,6 +124,9 @@ class Summing(Leads):
             unmasking.hear(where, event.payload)
         except NotOpened as error:
             self._hear_roster(unmasking, where.helper)
+            if self.unasked is not None:
+                has_all = len(unmasking.rosters) == len(unmasking.terms.helpers)
+                return self._told(unmasking, self.unasked) if has_all else None
             return self._refused(unmasking, error, now)
         self._hear_roster(unmasking, where.helper)
         return self._look_at_answers(now)
@@ -133,6 +157,8 @@ class Summing(Leads):
             total = self._unmasking.look(now)
         except NotOpened as error:
             return self._not_opened(str(error), now)
+        if total is not None and self.unasked is not None:
+            return self._told(self._unmasking, self.unasked)
         if total is None:
             if now >= self._unmasking.wake_at:
                 self._ask_helpers(now)
@@ -170,6 +196,8 @@ class Summing(Leads):
         """The round is over without a model."""
         assert self._unmasking is not None and self.tally is not None
         unmasking, tally = self._unmasking, self.tally
+        if self.unasked is not None:
+            return self._told(unmasking, self.unasked)
         self._unmasking = None
         self.earlier.refuse(tally)
         self._hear(unmasking)

@@ -48,8 +48,11 @@ def draw(rows: Rows, path: Path) -> None:
 
 def _told(rows: Rows) -> str:
     """How long the rows ran, and how often."""
-    seeds = max((row["seeds"] for row in rows), default=0)
-    return f": {rows[0]['rounds']} rounds, {f'{seeds} seeds' if seeds > 1 else 'one seed'}" if rows else ""
+    if not rows:
+        return ""
+    few, many = (bound(row["seeds"] for row in rows) for bound in (min, max))
+    seeds = "one seed" if many == 1 else f"{many} seeds" if few == many else f"{few} to {many} seeds"
+    return f": {rows[0]['rounds']} rounds, {seeds}"
 
 
 def _fleets(rows: Rows) -> Lines:

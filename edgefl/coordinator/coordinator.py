@@ -151,7 +151,7 @@ class RoundCoordinator(Rounds):
         self._out += self.announcer.everything(self.fence.attempt)
         if self.bulletin is not None:
             self._out += self.bulletin.begin(now)
-        self._announced_wait = False
+        self._announced_wait, self._inquiry = False, None
         if self.phase == "unmasking" and self.tally is None:
             self._resume_unmasking(now)
         if self.tally is not None:  # reports could not come meanwhile
@@ -223,6 +223,7 @@ class RoundCoordinator(Rounds):
                 return
             if self.masked is not None and self.topics.answer_part(event.topic) is not None:
                 self._on_sum(self._on_answer(event, now), now)
+                self._maybe_open(now)
                 return
             if event.payload and (not is_status or (device is not None and self.signing.is_revoked(device))):
                 self._sweep(event)  # without a payload, a topic was cleared

@@ -3,13 +3,13 @@
 A helper may have opened later rounds than the aggregator's database has, or know of more epsilon. Either that database
 was lost or restored from a backup, or the helper lies: to have rounds left out, or to end a federation with a budget.
 
+Where rounds have noise, helpers are asked what they know before the first round (inquiring.py). Without noise a lead
+shows when a helper refuses a set.
+
 The aggregator makes a round's set and its epsilon durable before it asks. A database that was lost or restored needs
 the next epoch of the aggregator's certificate: devices go by no round that goes back, and helpers by no second run. So
 a helper may lead until the first sum that is opened in an epoch; then all know the same, and a record says so
 (answered.py). From then on nobody but this aggregator asks: what a helper signs beyond our ledger is not taken over.
-Where all devices know of more epsilon than a restored database they refuse its terms, and there is no set to ask for.
-Then helpers are asked for one that none opens (saved_ask.py).
-
 That is so of a helper too that is added within the epoch, and may truly know of more, since it has served before. Only
 its operator can tell it from a liar, and the next epoch is the operator's word for it.
 
@@ -20,7 +20,7 @@ rounds were not run, or by another aggregator: it waits for its operator, across
 from __future__ import annotations
 
 from ..machine import Note
-from .unmasking import Unmasking
+from .asking import Asking
 from .unopened import Unopened
 
 LEAP = 1000  # rounds that are left out by one refusal, at most
@@ -33,34 +33,35 @@ class Leads(Unopened):
     def _may_lead(self) -> bool:
         return self._answered.signer_epoch < self.signing.epoch
 
-    def _hear(self, unmasking: Unmasking) -> None:
-        """So much is spent, as helpers have signed. Not even as much as rounding may make of it begins another stretch
-        of the ledger, which costs more, once helpers know the same as we do."""
+    def _hear(self, asking: Asking, asked_round: int) -> None:
+        """So much is spent, as helpers have signed; `asked_round`: whose sum they were asked for; 0: for none. Not even
+        as much as rounding may make of it begins another stretch of the ledger, which costs more, once helpers know
+        the same as we do."""
         if self.masked is None:
             return
-        epsilon, behind = unmasking.epsilon, self.masked.is_behind(unmasking.epsilon)
+        epsilon, behind = asking.epsilon, self.masked.is_behind(asking.epsilon)
         if not self._may_lead:
             if behind:
-                self._disbelieve(unmasking.refused_by, f"epsilon {epsilon:.6g} is spent")
+                self._disbelieve(asking.refused_by, f"epsilon {epsilon:.6g} is spent")
             return
         if behind:
             text = (
                 f"a helper has signed that epsilon {epsilon:.6g} is spent, more than our ledger says: it is taken over"
             )
             self._out.append(Note("warning", text, round=self.round))
-        self._out += self.masked.hear(epsilon, self.round)
+        self._out += self.masked.hear(epsilon, asked_round)
 
-    def _skip(self, unmasking: Unmasking) -> None:
-        """Leave the rounds out that a helper has opened, as it says: a restored aggregator loses one round, and not as
-        many as its backup is old."""
-        newest = unmasking.opened_round
-        if newest <= self.round:
+    def _skip(self, asking: Asking, over: int) -> None:
+        """Leave the rounds out that a helper has opened, as it says: a restored aggregator loses one round at most, and
+        not as many as its backup is old. `over`: the newest round that has its end, as far as we know."""
+        newest = asking.opened_round
+        if newest <= over:
             return
         if not self._may_lead:
-            self._disbelieve(unmasking.refused_by, f"round {newest} was opened")
+            self._disbelieve(asking.refused_by, f"round {newest} was opened")
             return
         self._answered.led = True
-        self._least_round = min(newest, self.round + LEAP) + 1
+        self._least_round = min(newest, over + LEAP) + 1
         if self.config.rounds is not None:
             self._least_round = min(self._least_round, self.config.rounds)
         text = f"a helper has opened round {newest}, so this aggregator was restored from a backup"

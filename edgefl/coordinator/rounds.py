@@ -42,6 +42,8 @@ class Rounds(Watching, Profiling, Summing):
         if refusal := self._beyond_budget():
             self._finish(refusal, now)
             return
+        if self._inquires(self._next_mode(), now):
+            return
         look = self.readiness.look(now, first=self.version == 0 and self.tally is None)
         self._out += look.notes
         if look.may_open and self._pass_over_rest():
@@ -198,9 +200,7 @@ class Rounds(Watching, Profiling, Summing):
         missed = self.earlier.close(tally, abandoned=record.state == "abandoned")
         record = msgspec.structs.replace(record, missed=missed)
         if candidate is None:
-            closed = Closed(record, None, tally.late_to_drop(committed=False))
-            if not self._asks_what_is_spent(tally, closed, now):
-                self._next(closed, now)
+            self._next(Closed(record, None, tally.late_to_drop(committed=False)), now)
         else:
             self._evaluate(Closing(candidate, record, tally))
 

@@ -16,9 +16,7 @@ from ..errors import ProtocolError, StoreError
 from ..history_record import RoundRecord
 from ..masking.exchange import Ask, Entry
 from ..masking.ring import Ring
-from ..masking.sealed import MIN_BOX_BYTES
 from ..protocol.terms import Terms
-from ..trust.ed25519 import SIGNATURE_BYTES
 
 
 class _Stored(msgspec.Struct, frozen=True):
@@ -67,10 +65,3 @@ class SavedAsk:
         if len(sums) != terms.groups or any(len(each) != terms.length for each in sums):
             raise StoreError("the sums that helpers were asked for are not as long as their terms say")
         return cls(record, terms, {entry.device: entry for entry in found.entries}, sums)
-
-
-def question(record: RoundRecord, terms: Terms) -> SavedAsk:
-    """A set that no helper opens: of one device, which is none, and nothing of it is signed. Never saved."""
-    boxes = (bytes(MIN_BOX_BYTES),) * len(terms.helpers)
-    nobody = Entry("nobody", bytes(32), bytes(SIGNATURE_BYTES), boxes)
-    return SavedAsk(record, terms, {nobody.device: nobody}, [np.zeros(terms.length, np.uint32)] * terms.groups)

@@ -28,11 +28,12 @@ from .admission import Admission
 from .announcer import Announcer, RoundState
 from .answered import Answered
 from .bulletin import Bulletin
-from .closing import Closed, Closing
+from .closing import Closing
 from .earlier_rounds import EarlierRounds
 from .events import Action, Forget, Reconfigured, Rollback
 from .fence import Fence
 from .gate import Gate
+from .inquiry import Inquiry
 from .intake import RoundIntake
 from .jury import Jury
 from .masked_terms import MaskedTerms
@@ -93,7 +94,8 @@ class CoordinatorState:
         self.masked = masked
         self.resting = Resting(0 if masked is None else masked.settings.separation)
         self._answered, self.unlisted = Answered(), Unlisted()
-        self.unasked: Closed | None = None  # a round without a set, while helpers are asked what is spent
+        self._inquiry: Inquiry | None = None  # what helpers know is still to be told
+        self._inquired = 0  # the epoch of our certificate in which this process was told it
         self._least_round = 0  # that may be opened, as a helper says
         self._asks_operator = ""  # why the federation waits for its operator
         self._ended = ""  # why it has no more rounds
@@ -236,7 +238,8 @@ class CoordinatorState:
     def _wake_at(self) -> float | None:
         """When the rounds want a Tick."""
         if self.phase == "waiting":
-            times = (self.readiness.wake_at, self.reception.wake_at(None))
+            opens = self.readiness.wake_at if self._inquiry is None else self._inquiry.wake_at
+            times = (opens, self.reception.wake_at(None))
             return min((at for at in times if at is not None), default=None)
         if self.phase == "judging":
             return self.jury.wake_at

@@ -1,7 +1,8 @@
 """Summing: masked rounds, from their terms to the one update that the strategy gets of each. No I/O.
 
 masked_terms.py makes the terms, masked_sum.py adds what comes, unmasking.py has it opened, and unopened.py says what
-becomes of devices that seal nonsense, and leads.py what of helpers that know more than we do. Part of RoundCoordinator.
+becomes of devices that seal nonsense, and leads.py what of helpers that know more than we do. What they know is asked
+before the first round (inquiry.py). Part of RoundCoordinator.
 """
 
 from __future__ import annotations
@@ -22,18 +23,17 @@ from .admission import Judged
 from .closing import Closed
 from .cohort import Cohort
 from .events import SaveAsk
-from .leads import Leads
+from .inquiring import Inquiring
 from .masked_sum import MaskedSum
 from .opening import Opening
 from .pace import Pacing
-from .saved_ask import SavedAsk, question
+from .saved_ask import SavedAsk
 from .summed_profile import SummedProfile
 from .tally import Tally
-from .unlisted import some
 from .unmasking import NotOpened, Total, Unmasking
 
 
-class Summing(Leads):
+class Summing(Inquiring):
     """Each method adds what the host has to do to `_out`."""
 
     def _masked_sum(self, mode: Mode, present: Collection[str]) -> MaskedSum | None:
@@ -91,32 +91,14 @@ class Summing(Leads):
             self.tally.count(device, Judged(UpdateHeader.masked(profile=record.profile)))
         self._out.append(Note("info", f"round {self.round}: its sum is still to be opened", round=self.round))
 
-    def _asks_what_is_spent(self, tally: Tally, closed: Closed, now: float) -> bool:
-        """Whether helpers are asked after a round that had too few reports. Where our database was restored, devices
-        refuse terms that tell less than they know of, so no set would ever be asked for, and none would tell us. It is
-        a set that no helper opens: of no device. Its refusal tells what is spent."""
-        masked = tally.masked
-        if self.masked is None or masked is None or tally.gathering is not None or closed.record.state != "abandoned":
-            return False
-        if self.masked.mechanism is None or not self._may_lead or self.signing.epoch < 2:
-            return False
-        self.unasked, self.phase = closed, "unmasking"
-        self._unmasking = self._unmask(question(closed.record, masked.terms))
-        self._ask_helpers(now, begins=True)
-        return True
-
-    def _told(self, unmasking: Unmasking, closed: Closed) -> Closed:
-        """Helpers have told what is spent, or have said nothing: the round is over as it was."""
-        self._unmasking = self.unasked = None
-        self._hear(unmasking)
-        self._skip(unmasking)
-        return closed
-
     # Answers
 
     def _on_answer(self, event: Received, now: float) -> Closed | RoundRecord | None:
         """A part of a helper's answer. One that comes too late changes nothing. See `_look_at_answers`."""
         where = self.topics.answer_part(event.topic)
+        if where is not None and self._inquiry is not None and self.fence.held:
+            self._on_known(self._inquiry, where, event)
+            return None
         if where is None or self.phase != "unmasking" or self._unmasking is None or not self.fence.held:
             return None
         unmasking = self._unmasking
@@ -124,19 +106,9 @@ class Summing(Leads):
             unmasking.hear(where, event.payload)
         except NotOpened as error:
             self._hear_roster(unmasking, where.helper)
-            if self.unasked is not None:
-                has_all = len(unmasking.rosters) == len(unmasking.terms.helpers)
-                return self._told(unmasking, self.unasked) if has_all else None
             return self._refused(unmasking, error, now)
         self._hear_roster(unmasking, where.helper)
         return self._look_at_answers(now)
-
-    def _hear_roster(self, unmasking: Unmasking, helper: str) -> None:
-        """Devices that the helper may know by now are asked again."""
-        serial = unmasking.rosters.get(helper)
-        if serial is not None and (again := self.unlisted.hear(helper, serial)):
-            text = f"helper {helper} has another roster: {some(again)} are asked again"
-            self._out.append(Note("info", text, round=self.round))
 
     def _refused(self, unmasking: Unmasking, error: NotOpened, now: float) -> Closed | None:
         """A helper does not open the set: the round is over, or (None) it is asked for a smaller one."""
@@ -157,8 +129,6 @@ class Summing(Leads):
             total = self._unmasking.look(now)
         except NotOpened as error:
             return self._not_opened(str(error), now)
-        if total is not None and self.unasked is not None:
-            return self._told(self._unmasking, self.unasked)
         if total is None:
             if now >= self._unmasking.wake_at:
                 self._ask_helpers(now)
@@ -189,19 +159,17 @@ class Summing(Leads):
             self._bar_unopened(helper, devices, unmasking.saved.entries, now)
         self._unmasking = None
         self._answered.learn(record)
-        self._hear(unmasking)
+        self._hear(unmasking, self.round)
         return record
 
     def _not_opened(self, why: str, now: float) -> Closed:
         """The round is over without a model."""
         assert self._unmasking is not None and self.tally is not None
         unmasking, tally = self._unmasking, self.tally
-        if self.unasked is not None:
-            return self._told(unmasking, self.unasked)
         self._unmasking = None
         self.earlier.refuse(tally)
-        self._hear(unmasking)
-        self._skip(unmasking)
+        self._hear(unmasking, self.round)
+        self._skip(unmasking, self.round)
         if tally.gathering is None:  # else its end is told with that of its orders
             self._out.append(Note("warning", f"round {self.round} abandoned: {why}", round=self.round))
         record, began_at = unmasking.saved.record, unmasking.began_at

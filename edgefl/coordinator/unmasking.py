@@ -13,29 +13,19 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import msgspec
 import numpy as np
 
 from ..errors import CodecError, ProtocolError
-from ..machine import Publish
 from ..masking import ring
-from ..masking.exchange import Answer, Ask, answer_bound, read_answer
+from ..masking.exchange import Answer
 from ..masking.profile import Pooled
 from ..masking.profile import read as read_profile
 from ..masking.vector import Mean, mean
 from ..privacy.ledger import ROUNDING
-from ..protocol.envelope import Envelope, Kind
-from ..protocol.parts import Assembler, Splitter
 from ..protocol.terms import Party
-from ..protocol.topics import HelperTopic, Topics
-from ..trust.ed25519 import from_text
-from .answered import Answered
+from ..protocol.topics import Topics
+from .asking import Asking
 from .saved_ask import SavedAsk
-from .signing import Open
-
-ASK_AGAIN_S = 30.0  # a silent helper is asked again; sooner where it has less time for its answer
-TRIES = 4  # in that time, at least
-PAST = ("old", "second")  # refusals that tell of a round of this run that was opened
 
 
 class NotOpened(Exception):
@@ -64,53 +54,19 @@ class Total(NamedTuple):
     within: float | None = None
 
 
-class Unmasking:
-    """`hash` is in every envelope of the federation."""
+class Unmasking(Asking):
+    """The sum of a set."""
 
     def __init__(self, saved: SavedAsk, topics: Topics, *, hash: int, patience_s: float) -> None:
-        self.saved, self.terms = saved, saved.terms
-        self.set_digest = saved.ask().set_digest
-        self.closes_at = self.wake_at = 0.0  # set when it first asks
+        super().__init__(saved.terms, saved.ask().set_digest, topics, hash=hash, patience_s=patience_s)
+        self.saved, self._groups = saved, saved.groups
         self.began_at: float | None = None
-        self._topics, self._hash, self.patience_s = topics, hash, patience_s
-        self._answers: dict[str, Answer] = {}
-        self._arriving: dict[str, Assembler] = {}
-        self.epsilon = 0.0  # the highest that a helper has signed
-        self.opened_round = 0  # the newest round of this run that a helper has opened, as its refusal says
-        self.refused_by = ""  # the helper that does not open the set
-        self.rosters: dict[str, int] = {}  # the serial of the one that each helper goes by, as it has signed
-        self._groups = saved.groups
-
-    # What is asked
 
     def begin(self, now: float) -> None:
         """Helpers have time from now on: they could not hear, or not answer, before."""
         if self.began_at is None:
             self.began_at = now
         self.closes_at = now + self.patience_s
-
-    def ask(self, signing: Open, ask: Ask, answered: Answered, part_bytes: int, now: float) -> list[Publish]:
-        """Ask the helpers that have not answered."""
-        self.wake_at = min(self.closes_at, now + min(ASK_AGAIN_S, self.patience_s / TRIES))
-        out: list[Publish] = []
-        for party in self.terms.helpers:
-            helper = party.name
-            if helper in self._answers:
-                continue
-            seen_round, seen_epsilon = answered.of(party)
-            own = msgspec.structs.replace(ask, seen_round=seen_round, seen_epsilon=seen_epsilon)
-            splitter = Splitter(
-                signing.seal_ask(own, helper), part_bytes, kind=Kind.ASK, codec=0, federation=self._hash,
-                round=self.terms.round, version=self.terms.version,
-            )  # fmt: skip
-            topics = (self._topics.ask(helper, part) for part in range(splitter.parts))
-            out += [Publish(topic, splitter.part(part)) for part, topic in enumerate(topics)]
-        return out
-
-    @property
-    def silent(self) -> list[str]:
-        """The helpers that have not answered."""
-        return [party.name for party in self.terms.helpers if party.name not in self._answers]
 
     @property
     def is_alone(self) -> bool:
@@ -119,30 +75,8 @@ class Unmasking:
 
     # What comes back
 
-    def hear(self, where: HelperTopic, payload: bytes) -> None:
-        """A part of an answer. ProtocolError if it is none, and is dropped; NotOpened if a helper says that it does not
-        open this set."""
-        party = self.terms.party(where.helper)
-        if party is None or party.name in self._answers:
-            return
-        envelope = Envelope.from_bytes(payload)
-        if envelope.part != where.part:
-            raise ProtocolError(f"part {envelope.part} of an answer on another's topic: dropped")
-        assembler = self._arriving.get(party.name)
-        if assembler is None:
-            assembler = self._arriving[party.name] = self._assembler()
-        if not assembler.add(envelope):
-            return
-        del self._arriving[party.name]
-        self._keep(party, read_answer(assembler.blob(), party.name, from_text(party.key), self.terms))
-
-    def _assembler(self) -> Assembler:
-        return Assembler(
-            kind=Kind.ANSWER, federation=self._hash, round=self.terms.round, version=self.terms.version,
-            max_total=answer_bound(self.terms),
-        )  # fmt: skip
-
     def _keep(self, party: Party, answer: Answer) -> None:
+        """NotOpened if the helper says that it does not open this set."""
         if answer.set_digest != self.set_digest and answer.reason:
             raise ProtocolError(f"helper {party.name} refuses a set that it was asked for before: dropped", "round")
         if answer.set_digest != self.set_digest:
@@ -152,12 +86,7 @@ class Unmasking:
                 f"helper {party.name} has opened the sum under an epsilon of {self.terms.epsilon:.6g}, and signs that "
                 f"{answer.epsilon:.6g} is spent: it is at fault"
             )
-        self.epsilon = max(self.epsilon, answer.epsilon)
-        self.rosters[party.name] = answer.roster
-        if answer.reason:
-            self.refused_by, code = party.name, answer.reason.partition(":")[0]
-            if code in PAST:
-                self.opened_round = max(self.opened_round, answer.round)
+        if code := self._note(party, answer):
             why = f"helper {party.name} refuses to open the sum: {answer.reason}"
             raise NotOpened(why, party.name, code, answer.unopened)
         for devices, group in zip(self._groups, answer.groups, strict=True):

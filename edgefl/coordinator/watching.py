@@ -63,7 +63,9 @@ class Watching(Candidates, Ordered):
         return [*waits, *self._silence(), *mismatch, *self.unlisted.advice(), *others]
 
     def _silence(self) -> list[str]:
-        """Which helpers a sum waits for. That takes a moment, unless one of them is away."""
+        """Which helpers a sum, or the first round with noise, waits for. That takes a moment, unless one is away."""
+        if self._inquiry is not None and self.phase == "waiting":
+            return [self._inquiry.silence]
         unmasking = self._unmasking if self.phase == "unmasking" else None
         if unmasking is None or not unmasking.silent:
             return []

@@ -9,6 +9,10 @@ from ..protocol.round import Round
 
 ONE_RUN = "in one epoch there is one; its operator begins the next with `edgefl keys epoch`"
 RESTORED = "if the aggregator was restored from a backup, its operator runs `edgefl keys epoch`"
+LESS = (
+    "the aggregator was restored or is new, and knows of less than it has told before: its operator runs "
+    "`edgefl keys epoch`, with the helpers of before, which tell it (docs/privacy.md, the ledger)"
+)
 LOST = (
     "what this device remembers of epsilon and of helpers' keys is damaged, and it takes part in no masked round: its "
     "owner stops the agent and runs `edgefl-agent recover`"

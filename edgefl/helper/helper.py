@@ -119,6 +119,8 @@ class Helper:
             asked.check_certificate(certificate, self.state, self._clock.at(now))
             terms = asked.read_terms(ask, keys.federation)
             asked.check_run(terms, self.state)
+            if not ask.entries:
+                return self._tell(whole, ask, terms)
             learned = self._learn(certificate, terms)
             return learned + self._judged(whole, ask, terms)
         except Refusal as refusal:
@@ -137,7 +139,7 @@ class Helper:
         """What becomes of an ask that the aggregator has signed; Refusal."""
         set_digest = ask.set_digest
         if self._job is not None or self._sought is not None:
-            return [Note("info", "an ask came while another is being answered: it comes again", "busy", terms.round)]
+            return [_busy(terms)]
         kept = self.state.of_round(terms.round) if terms.run == self.state.run else None
         if kept is not None:
             if kept != Opened.of(terms.round, terms.digest, set_digest):
@@ -159,6 +161,19 @@ class Helper:
         return [Note("info", f"asked for the sum of {count} masks", round=terms.round), Open(job)]
 
     # An answer
+
+    def _tell(self, whole: Whole, ask: Ask, terms: Terms) -> list[Action]:
+        """What we know, to an aggregator that has not opened a round yet: nothing changes by that. Refusal."""
+        if self._job is not None or self._sought is not None:
+            return [_busy(terms)]  # what is being opened would be missing
+        asked.check_keys(terms, self.keys)
+        newest, epsilon = self.state.newest_of(terms.run), self.state.epsilon
+        text = f"round {newest} is the newest of this run that was opened, and epsilon {epsilon:g} is spent"
+        answer = Answer(
+            terms.digest, ask.set_digest, newest, epsilon, reason=f"known: {text}", roster=self.roster.serial
+        )
+        note = Note("info", f"asked what is known: {text}", "known", terms.round)
+        return [note, *self._publish(whole, answer.to_bytes(self.keys.name, self.keys.signing))]
 
     def _done(self, event: JobDone) -> list[Action]:
         if self._job is None or self._job[0] is not event.job:
@@ -218,3 +233,7 @@ class Helper:
         )  # fmt: skip
         topics = (self.topics.answer(self.keys.name, part) for part in range(splitter.parts))
         return [Publish(topic, splitter.part(part)) for part, topic in enumerate(topics)]
+
+
+def _busy(terms: Terms) -> Note:
+    return Note("info", "an ask came while another is being answered: it comes again", "busy", terms.round)

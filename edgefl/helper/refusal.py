@@ -27,6 +27,7 @@ REASONS = {
     "signature": "a device's signature is not of these terms, this vector and these sealed seeds",
     "box": "a sealed seed that this helper's key does not open, or that is of another device or other terms",
     "noise": "noise that this helper can't add, or whose epsilon is not accounted for or can't be computed",
+    "known": "no set was shown: the answer tells what this helper knows, and nothing is opened",
     "lost": "the answer that was kept for this round is damaged",
 }
 

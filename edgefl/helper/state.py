@@ -70,6 +70,10 @@ class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """The highest that was ever spent, by our ledger and by what was told."""
         return 0.0 if self.ledger is None else self.ledger.epsilon
 
+    def newest_of(self, run: str) -> int:
+        """The newest round of this run that was opened; 0 of any other run than the one that goes on."""
+        return self.round if run == self.run else 0
+
     def of_round(self, round: int) -> Opened | None:
         """What was opened of a round of this run, if its answer is kept."""
         return next((one for one in self.opened if one.round == round), None)

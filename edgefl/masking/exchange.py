@@ -17,6 +17,9 @@ has signed the digest of all: were one of them taken on trust, the aggregator co
 all devices' but one, and subtract them. An answer with a reason is a refusal, and has no groups. It names the devices
 that are its reason, in order, at most MAX_NAMED: those whose sealed seeds the helper can't open, or those that it does
 not know as the aggregator does. `roster` is the serial of the roster that it goes by.
+
+An ask without entries asks what the helper knows. The answer to it is a refusal too, since nothing is opened; its round
+is the newest of the terms' run that the helper has opened, 0 if another run goes on.
 """
 
 from __future__ import annotations
@@ -173,7 +176,7 @@ def _read_ask(read: _Reader, devices: int) -> Ask:
     _check_layout(read)
     text = _text(read.sized("<H", MAX_TERMS))
     attempt, seen_round, seen_epsilon, count, helpers = read.unpack(_MIDDLE.format)
-    if not 1 <= count <= devices or not (math.isfinite(seen_epsilon) and seen_epsilon >= 0):
+    if not 0 <= count <= devices or not (math.isfinite(seen_epsilon) and seen_epsilon >= 0):
         raise ProtocolError(f"ask for {count} devices, at most {devices}: dropped", "size")
     if not 1 <= helpers <= MOST_HELPERS:
         raise ProtocolError(f"ask with sealed seeds for {helpers} helpers, at most {MOST_HELPERS}: dropped", "size")

@@ -19,15 +19,15 @@ from masked_rounds import (
     make_helper,
     make_masked,
     masked_parts,
+    nothing_known,
     round_in,
     said,
     terms_maker,
 )
 
-from edgefl.coordinator.events import Answered, AskProfile, Finished, Reconfigured, SaveAsk, SignerRead
+from edgefl.coordinator.events import Answered, AskProfile, Finished, Reconfigured, SignerRead
 from edgefl.coordinator.leads import LEAP
 from edgefl.device.trust import Keys, Pinned
-from edgefl.errors import ProtocolError
 from edgefl.helper.state import State
 from edgefl.machine import Connected, Disconnected, Note, Publish, Received, Tick, WallClock
 from edgefl.masking.exchange import Answer
@@ -301,6 +301,7 @@ def test_a_helper_that_is_added_within_an_epoch_is_believed_in_the_next_one():
     feed(again, SignerRead(SIGNER, certificate(serial=2, epoch=2), 2), now=9.0)
     out = feed(again, says(again, "epsilon: 20 was spent", epsilon=20.0, name="south"), now=10.0)
     assert again.masked.ledger.epsilon == 20 and not errors(out)
+    out = nothing_known(again, now=10.0)
     assert Terms.read(round_in(out).terms).epsilon > 20
 
 
@@ -317,61 +318,11 @@ def heard_by(device: str):
     return hear
 
 
-def restored(helper, **start):
-    """A coordinator in the next epoch, whose database lacks the three rounds that the helper has opened since, and
-    five devices that took part in them; what it does when it starts."""
-    devices = [heard_by(device) for device in FIVE]
-    coordinator = make_masked(**noisy())
-    out = feed(coordinator, *map(status, FIVE), Connected())
-    for round in (1.0, 2.0, 3.0):
-        for hear in devices:
-            hear(out)
-        out = feed(coordinator, *answer_of(helper, asked(report(coordinator, out, round))), now=round)
-        assert commit_of(out).record.state == "committed"
-    keys = SignerRead(SIGNER, certificate(serial=2, epoch=2), 2), coordinator.signing.roster
-    again = make_masked(start={"keys": keys, **noisy()["start"], "attempt": 2} | start)
-    out = feed(again, *map(status, FIVE), Connected(), now=1e4)
-    for hear in devices:
-        with pytest.raises(ProtocolError, match="epsilon falls from"):
-            hear(out)
-    while not asked(out):
-        out = feed(again, Tick(), now=again.wake_at)
-    return devices, again, out
-
-
-def test_i35_a_restored_aggregator_whose_devices_all_know_of_more_epsilon_loses_one_round_too():
-    """They refuse its terms, so it has no set to ask for; a helper that was asked for none would tell it nothing."""
-    helper = make_helper()
-    devices, again, out = restored(helper)
-    assert not of(out, SaveAsk) and helper.state.round == 3
-    out = feed(again, *answer_of(helper, asked(out)), now=again.wake_at)
-    record = commit_of(out).record
-    assert (record.state, record.devices) == ("abandoned", []) and "0 of 3 reports" in record.why
-    assert helper.state.round == 3 and again.masked.ledger.epsilon == helper.state.epsilon
-    for hear in devices:
-        terms = hear(out)
-        assert terms.round == 4 and terms.epsilon > helper.state.epsilon
-
-
-def test_a_helper_that_is_silent_then_costs_no_more_than_its_time():
-    _, again, out = restored(make_helper())
-    while commit_of(out) is None:
-        out = feed(again, Tick(), now=again.wake_at)
-    assert "0 of 3 reports" in commit_of(out).record.why and again.phase == "open"
-
-
-def test_a_helper_that_knows_of_no_more_leaves_all_as_it_is():
-    _, again, out = restored(make_helper())
-    before = again.masked.ledger
-    out = feed(again, *answer_of(make_helper(), asked(out)), now=again.wake_at)
-    assert commit_of(out).record.state == "abandoned" and again.masked.ledger.epsilon == before.epsilon
-    assert again.unlisted.devices == frozenset() and round_in(out).round == 2
-
-
 def test_i38_more_noise_after_an_abandoned_round_is_refused_by_no_device():
     """They were told what that round would have cost, and its noise was never used; less they go by no more."""
     hear, coordinator = heard_by("a"), make_masked(**noisy())
-    first = hear(feed(coordinator, *map(status, FIVE), Connected()))
+    feed(coordinator, *map(status, FIVE), Connected())
+    first = hear(nothing_known(coordinator))
     out = feed(coordinator, *(status(device, "lost") for device in FIVE[1:]), now=1.0)
     while (commit := commit_of(out)) is None:
         out = feed(coordinator, Tick(), now=coordinator.wake_at)
@@ -381,7 +332,8 @@ def test_i38_more_noise_after_an_abandoned_round_is_refused_by_no_device():
     louder, helper, told = msgspec.structs.replace(NOISY, sigma=2.0), make_helper(), [first.epsilon]
     start = {"recent": [commit.record], "round": 2, "attempt": 2, "masked": terms_maker(louder, ledger=ledger)}
     again = make_masked(start=start)
-    out = feed(again, *map(status, FIVE), Connected(), now=3e4)
+    feed(again, *map(status, FIVE), Connected(), now=3e4)
+    out = nothing_known(again, now=3e4)
     for round in range(2, 8):
         told.append(hear(out).epsilon)
         out = report(again, out, 3e4 + round)
@@ -405,7 +357,8 @@ def test_a_helper_that_says_the_most_leaves_a_ledger_that_a_start_can_read():
 
 def test_what_devices_are_told_is_durable_before_it_is_told():
     coordinator = make_masked(**noisy())
-    out = feed(coordinator, *map(status, FIVE), Connected())
+    feed(coordinator, *map(status, FIVE), Connected())
+    out = nothing_known(coordinator)
     (place,) = [at for at, action in enumerate(out) if isinstance(action, SaveLedger)]
     (told,) = [at for at, action in enumerate(out) if isinstance(action, Publish) and action.topic == TOPICS.round]
     assert place < told and out[place].ledger.highest == Terms.read(round_in(out).terms).epsilon

@@ -223,10 +223,10 @@ class Checker(Witness):
         elif where := self._topics.model_part(action.topic):
             self._lies(where.slot, action.payload)
         elif self._topics.ask_part(action.topic) is not None:
-            asked = self._world.aggregator.disk.asked
+            asked, machine = self._world.aggregator.disk.asked, self._world.aggregator.machine
             durable = asked is not None and asked.record.round == truth.round
-            is_question = self._world.aggregator.machine.unasked is not None  # of no device: no helper opens it
-            require(durable or is_question, "I35", "round %d: a set is asked for that is not durable", truth.round)
+            shows_none = machine.phase == "waiting" and machine._inquiry is not None
+            require(durable or shows_none, "I35", "round %d: a set is asked for that is not durable", truth.round)
         elif action.topic.endswith("/inbox"):
             self._receipt(action)
 

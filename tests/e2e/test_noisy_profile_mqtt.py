@@ -63,6 +63,7 @@ def helper_of(fleet: KeyedFleet) -> tuple[Running, Path]:
 def killed_twice(fleet: KeyedFleet) -> tuple[Running, Running, Path]:
     """The aggregator that goes on after two that were killed: while the owners of two devices wanted five in a sum, and
     while the helper was not there to open it. It, the helper, and where that keeps what it has opened."""
+    helper, state = helper_of(fleet)  # which says before the first round what it knows
     first = fleet.aggregator(*SETTINGS)
     for name in NAMES[:2]:
         fleet.agent(name, "policy.masked=true", "policy.least_devices=4")
@@ -72,6 +73,8 @@ def killed_twice(fleet: KeyedFleet) -> tuple[Running, Running, Path]:
     for agent in strict:
         agent.stop()
     second = fleet.aggregator(*SETTINGS)
+    eventually(lambda: second.host.machine._inquired == 1, 60.0)
+    helper.stop()
     for name in NAMES[2:]:
         fleet.agent(name, "policy.masked=true", "policy.least_devices=4")
     eventually(lambda: second.host.machine.phase == "unmasking", 60.0)

@@ -49,6 +49,12 @@ def test_an_ask_is_read_back():
     assert opened(sealed(most))[0] == most and len(sealed(most)) <= exchange.ask_bound(1)
 
 
+def test_an_ask_without_a_set_is_read_back_and_has_a_digest_of_its_own():
+    none = replace(ASK, entries=(), seen_round=2, seen_epsilon=0.5)
+    assert opened(sealed(none), devices=0)[0] == none and len(sealed(none)) <= exchange.ask_bound(0)
+    assert none.set_digest != ASK.set_digest
+
+
 @pytest.mark.parametrize(
     "raw",
     [sealed(helper="south"), sealed(epoch=6), sealed(key=ROOT), sealed()[:-1], sealed() + b"x", b"", b"\x02" * 300],
@@ -67,7 +73,6 @@ def test_an_ask_of_another_federation_root_or_size_is_refused():
 @pytest.mark.parametrize(
     "entries",
     [
-        (),
         (entry("a/b"),),
         (entry("a#"),),
         (replace(entry("a"), boxes=()),),

@@ -22,7 +22,7 @@ from masked_profiles import (
     profile_round,
     told,
 )
-from masked_rounds import answer_of, asked, make_helper, masked_blob, resigned, round_in, saved_in
+from masked_rounds import answer_of, asked, make_helper, masked_blob, nothing_known, resigned, round_in, saved_in
 
 from edgefl.coordinator.credits import header_for
 from edgefl.coordinator.events import Answered, AskProfile, SaveProfile
@@ -309,6 +309,7 @@ def test_where_there_is_noise_an_order_is_refused():
     maker = profile_maker(noisy, ledger=Ledger("0" * 16, 1e-5))
     coordinator = make_profiled(noisy, maker=maker, features=FeatureSettings(), params=SCALED)
     feed(coordinator, *map(status, "abcd"), Connected())
+    nothing_known(coordinator)
     out = feed(coordinator, AskProfile("order-1"))
     (answer,) = of(out, Answered)
     assert not answer.done and "noise" in answer.text

@@ -20,7 +20,7 @@ from masked_profiles import (
     profile_round,
     told,
 )
-from masked_rounds import answer_of, asked, helper_keys, make_helper, round_in
+from masked_rounds import answer_of, asked, helper_keys, make_helper, nothing_known, round_in
 
 from edgefl import masked_fit
 from edgefl.coordinator.events import Answered, AskProfile, SaveProfile
@@ -68,6 +68,11 @@ def noisy_answer(helper: Helper, asks: list[Received], seed: int = 0) -> list[Re
     return out
 
 
+def joined(coordinator, devices: str) -> list:
+    """What the coordinator does once these devices are there, and the helper has said that it knows of nothing."""
+    return feed(coordinator, *map(status, devices), Connected()) + nothing_known(coordinator)
+
+
 def closed(maker=None, devices: str = "abcd", **options):
     maker = maker or noisy_maker()
     coordinator, round, terms = open_profile(*devices, maker=maker, features=RANGES, **options)
@@ -106,7 +111,7 @@ def test_i38_a_profile_that_is_abandoned_stalls_no_round_after_it(noise):
     features = replace_features(standardize="none")
     maker, helper = noisy_maker(privacy, features, rounds=40), make_helper()
     coordinator = make_profiled(privacy, maker=maker, features=features, params=SCALED, goal=4)
-    agreed, out, now = 0.0, feed(coordinator, *map(status, "abcdefgh"), Connected()), 0.0
+    agreed, out, now = 0.0, joined(coordinator, "abcdefgh"), 0.0
     for number, mode in enumerate(("train", "profile", "train", "train", "profile", "train", "train"), 1):
         round = round_in(out)
         terms = Terms.read(round.terms)
@@ -146,7 +151,7 @@ def test_what_comes_out_has_the_noise_that_it_names_and_a_scaling_that_is_finite
     again = make_profiled(
         NOISY, maker=noisy_maker(), features=RANGES, start={"recent": [commit_of(out).record], "round": 2, "attempt": 2}
     )
-    assert round_in(feed(again, *map(status, "abcd"), Connected())).mode == "train", "nor after a restart"
+    assert round_in(joined(again, "abcd")).mode == "train", "nor after a restart"
 
 
 def test_a_profile_whose_record_is_gone_is_not_paid_for_again():
@@ -167,7 +172,7 @@ def test_a_profile_whose_record_is_gone_is_not_paid_for_again():
         again = make_profiled(
             NOISY, maker=noisy_maker(), features=RANGES, params=commit.params, start={"recent": records, **restart}
         )
-        assert round_in(feed(again, *map(status, "abcd"), Connected())).mode == mode
+        assert round_in(joined(again, "abcd")).mode == mode
 
 
 def test_little_noise_leaves_means_as_far_off_as_the_table_says():
@@ -227,7 +232,7 @@ def test_an_order_that_the_budget_has_no_room_for_is_refused_and_training_goes_o
     privacy = msgspec.structs.replace(privacy, budget=accountant.epsilon(1.5 * rho, 1e-5))
     features = replace_features(standardize="none")
     coordinator = make_profiled(privacy, features=features, params=SCALED, maker=noisy_maker(privacy, features), goal=4)
-    round = round_in(feed(coordinator, *map(status, "abcdefgh"), Connected()))
+    round = round_in(joined(coordinator, "abcdefgh"))
     assert round.mode == "train"
     feed(coordinator, AskProfile("order-1"))
     out = [action for device in "abcd" for action in feed(coordinator, *parts(round, device), now=1.0)]
@@ -250,7 +255,7 @@ def test_an_order_without_ranges_is_refused_and_standardize_at_start():
     features = Features()
     maker = noisy_maker(NOISY, features)
     coordinator = make_profiled(NOISY, maker=maker, features=features, params=SCALED)
-    feed(coordinator, *map(status, "abcd"), Connected())
+    joined(coordinator, "abcd")
     out = feed(coordinator, AskProfile("order-1"))
     (answer,) = of(out, Answered)
     assert not answer.done and "set features.ranges" in answer.text

@@ -7,7 +7,7 @@ import numpy as np
 from keyed import SIGNER, certificate, signed_round
 from machines import feed, make_coordinator, make_manifest, status, update_parts
 from masked_rounds import device_key as key_of
-from masked_rounds import helper_certificate, helper_keys, party, resigned, roster, round_in
+from masked_rounds import helper_certificate, helper_keys, nothing_known, party, resigned, roster, round_in
 
 import edgefl
 from edgefl.coordinator.coordinator import RoundCoordinator
@@ -64,7 +64,7 @@ def make_profiled(
 def open_profile(*devices: str, **options) -> tuple[RoundCoordinator, Round, Terms]:
     """A coordinator in a masked round, which these devices are asked in; the round, and its terms."""
     coordinator = make_profiled(**options)
-    round = round_in(feed(coordinator, *map(status, devices), Connected()))
+    round = round_in(feed(coordinator, *map(status, devices), Connected()) + nothing_known(coordinator))
     return coordinator, round, Terms.read(round.terms)
 
 

@@ -106,6 +106,7 @@ def open_masked(*devices: str, now: float = 0.0, **options) -> tuple[RoundCoordi
     """A coordinator in a masked round that these devices are asked in, and its terms."""
     coordinator = make_masked(**options)
     out = feed(coordinator, *map(status, devices or DEVICES), Connected(), now=now)
+    out += nothing_known(coordinator, now=now)
     return coordinator, Terms.read(round_in(out).terms)
 
 
@@ -180,12 +181,28 @@ def answer_of(helper: Helper, asks: list[Received], kept: dict[int, bytes] | Non
 
 
 def said(coordinator: RoundCoordinator, answer: Answer, name: str = "north") -> Received:
-    """What a helper has signed of the set that it is asked for, as it comes."""
-    assert coordinator._unmasking is not None
-    blob, terms = answer.to_bytes(name, helper_keys(name).signing), coordinator._unmasking.terms
+    """What a helper has signed of what it is asked, as it comes."""
+    asking = coordinator._inquiry or coordinator._unmasking
+    assert asking is not None
+    blob, terms = answer.to_bytes(name, helper_keys(name).signing), asking.terms
     place = {"federation": coordinator.announcer.hash, "round": terms.round, "version": terms.version}
     splitter = Splitter(blob, 60_000, kind=Kind.ANSWER, codec=0, **place)
     return Received(TOPICS.answer(name, 0), splitter.part(0))
+
+
+def knows(coordinator: RoundCoordinator, opened: int = 0, epsilon: float = 0.0, *, name="north", reason="known: so"):
+    """What a helper answers before the first round with noise."""
+    inquiry = coordinator._inquiry
+    assert inquiry is not None
+    return said(coordinator, Answer(inquiry.terms.digest, inquiry.set_digest, opened, epsilon, reason=reason), name)
+
+
+def nothing_known(coordinator: RoundCoordinator, now: float = 0.0) -> list:
+    """What the coordinator does once all helpers that it asks what they know have said that it is nothing."""
+    inquiry, out = coordinator._inquiry, []
+    for name in [] if inquiry is None else inquiry.silent:
+        out += feed(coordinator, knows(coordinator, name=name), now=now)
+    return out
 
 
 def saved_in(actions) -> SavedAsk:

@@ -140,7 +140,7 @@ class MaskedTerms:
         spent = msgspec.structs.replace(self.ledger, highest=0.0)
         if self._known[:3] != (spent, round, mode):  # which takes a tenth of a second
             self._known = spent, round, mode, spent.after(mechanism, self._run, round)
-        return max(self._known[3], self.ledger.highest)
+        return max(self._known[3], self.ledger.highest, self.settings.told)
 
     def refusal(self, round: int, mode: Mode = "train") -> str:
         """Why this round may not open: the budget is spent; "" if it may."""

@@ -11,7 +11,7 @@ ONE_RUN = "in one epoch there is one; its operator begins the next with `edgefl 
 RESTORED = "if the aggregator was restored from a backup, its operator runs `edgefl keys epoch`"
 LESS = (
     "the aggregator was restored or is new, and knows of less than it has told before: its operator runs "
-    "`edgefl keys epoch`, with the helpers of before, which tell it (docs/privacy.md, the ledger)"
+    "`edgefl keys epoch`, with the helpers of before, which tell it; or sets [privacy] told (docs/privacy.md, ledger)"
 )
 LOST = (
     "what this device remembers of epsilon and of helpers' keys is damaged, and it takes part in no masked round: its "

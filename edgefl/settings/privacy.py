@@ -153,6 +153,16 @@ class PrivacySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             examples=[8.0],
         ),
     ] = None
+    told: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=1e12,
+            description="Tell devices no less epsilon than this. It is for a restored aggregator whose devices refuse "
+            "its rounds, since they were told of more than any helper knows (`epsilon falls from ...`).",
+            examples=[2.1],
+        ),
+    ] = 0.0
     delta: Annotated[float, Meta(gt=0, lt=1, description="The delta of the epsilon that is told.")] = 1e-5
 
     @property

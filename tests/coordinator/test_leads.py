@@ -27,7 +27,9 @@ from masked_rounds import (
 
 from edgefl.coordinator.events import Answered, AskProfile, Finished, Reconfigured, SignerRead
 from edgefl.coordinator.leads import LEAP
+from edgefl.device.seen import Seen
 from edgefl.device.trust import Keys, Pinned
+from edgefl.errors import ProtocolError
 from edgefl.helper.state import State
 from edgefl.machine import Connected, Disconnected, Note, Publish, Received, Tick, WallClock
 from edgefl.masking.exchange import Answer
@@ -220,9 +222,12 @@ def test_rounds_that_are_abandoned_are_no_reason_to_believe_it_again():
 # Epsilon
 
 
+def noisy_ledger(epsilon: float = 0.0) -> Ledger:
+    return Ledger(fingerprint(ROOT.public), NOISY.delta, epsilon)
+
+
 def noisy(epsilon: float = 0.0) -> dict:
-    ledger = Ledger(fingerprint(ROOT.public), NOISY.delta, epsilon)
-    return {"start": {"masked": terms_maker(NOISY, ledger=ledger)}}
+    return {"start": {"masked": terms_maker(NOISY, ledger=noisy_ledger(epsilon))}}
 
 
 def paid(ledger: Ledger) -> Ledger:
@@ -305,9 +310,9 @@ def test_a_helper_that_is_added_within_an_epoch_is_believed_in_the_next_one():
     assert Terms.read(round_in(out).terms).epsilon > 20
 
 
-def heard_by(device: str):
+def heard_by(device: str, seen: Seen | None = None):
     """A device that judges each round's terms, as its disk knows them."""
-    own = Pinned(TOPICS, device, FEDERATION, Keys(ROOT.public, device_key(device)), WallClock())
+    own = Pinned(TOPICS, device, FEDERATION, Keys(ROOT.public, device_key(device), seen), WallClock())
 
     def hear(out):
         round = round_in(out)
@@ -341,6 +346,27 @@ def test_i38_more_noise_after_an_abandoned_round_is_refused_by_no_device():
         assert commit_of(out).record.state == "committed" and not errors(out)
         assert again.masked.ledger.epsilon == helper.state.epsilon == told[-1]
     assert told == sorted(told) and told[1] == told[0] and told[-1] > told[0]
+
+
+def test_i38_what_devices_say_that_they_were_told_lets_a_restored_federation_go_on():
+    """No helper knows of it, since the sums of those rounds were never opened."""
+    hear, helper = heard_by("a", Seen(1, 1, epsilon=9.5)), make_helper()
+    for told in (0.0, 9.5):
+        maker = terms_maker(msgspec.structs.replace(NOISY, told=told), ledger=noisy_ledger())
+        coordinator = make_masked(start={"masked": maker})
+        feed(coordinator, *map(status, FIVE), Connected())
+        out = nothing_known(coordinator)
+        if not told:
+            with pytest.raises(ProtocolError, match=r"epsilon falls from 9.5 to .* sets \[privacy\] told"):
+                hear(out)
+    assert [action.ledger.highest for action in of(out, SaveLedger)] == [9.5], "on disk before it is told"
+    for number in range(3):
+        terms = hear(out)
+        assert terms.epsilon == 9.5 if number == 0 else terms.epsilon > 9.5
+        out = report(coordinator, out, 2.0 + number)
+        out = feed(coordinator, *answer_of(helper, asked(out)), now=2.0 + number)
+        assert commit_of(out).record.state == "committed"
+        assert coordinator.masked.ledger.epsilon == helper.state.epsilon == terms.epsilon
 
 
 def test_a_helper_that_says_the_most_leaves_a_ledger_that_a_start_can_read():

@@ -155,6 +155,9 @@ else
 ISAS := baseline
 RUNNABLE := baseline
 endif
+# Kernels that nothing runs are only linked: a sanitizer takes a minute or two for each instruction set
+BEST := $(lastword $(RUNNABLE))
+FOR_ISAS = $(if $(filter $*,$(1)),$(2),-std=c11 -O0 -fPIC -Isrc $(SHORT))
 KERNELS := $(ISAS:%=$(CHECKS)/kernels-%.o)
 CORE := $(wildcard src/*.c src/ops/*.c src/codecs/*.c src/combine/*.c) src/kernels/dispatch.c
 CODECS := $(wildcard src/codecs/*.c) src/kernels/dispatch.c src/error.c src/rng.c
@@ -172,8 +175,8 @@ endef
 $(foreach isa,$(RUNNABLE),$(eval $(call CHECK_ON,$(isa))))
 
 sanitize-threads: $(CHECKS)/threads $(CHECKS)/first_use # whether threads race does not depend on the instruction set
-	EDGEFL_ISA=$(lastword $(RUNNABLE)) $(CHECKS)/threads
-	EDGEFL_ISA=$(lastword $(RUNNABLE)) $(CHECKS)/first_use
+	EDGEFL_ISA=$(BEST) $(CHECKS)/threads
+	EDGEFL_ISA=$(BEST) $(CHECKS)/first_use
 
 $(CHECKS)/main: tests/sanitize/main.c $(KERNELS) $(SOURCES) Makefile
 	$(CC) $(SANITIZE) $(DISPATCH) $< $(CORE) $(KERNELS) -lm -o $@
@@ -191,7 +194,7 @@ $(CHECKS)/first_use: tests/sanitize/first_use.c $(ISAS:%=$(CHECKS)/races-%.o) $(
 
 $(CHECKS)/races-%.o: $(SOURCES) Makefile
 	@mkdir -p $(CHECKS)
-	$(CC) $(RACES) $(FLAGS_$*) -DEFL_ISA=$* -c src/kernels/kernels.c -o $@
+	$(CC) $(call FOR_ISAS,$(BEST),$(RACES)) $(FLAGS_$*) -DEFL_ISA=$* -c src/kernels/kernels.c -o $@
 
 $(CHECKS)/products: tests/sanitize/products.c $(KERNELS) $(SOURCES) Makefile
 	$(CC) $(SANITIZE) $(DISPATCH) $< src/kernels/dispatch.c src/error.c $(KERNELS) -lm -o $@
@@ -204,7 +207,7 @@ $(CHECKS)/rows: tests/sanitize/rows.c $(KERNELS) $(SOURCES) Makefile
 
 $(CHECKS)/kernels-%.o: $(SOURCES) Makefile
 	@mkdir -p $(CHECKS)
-	$(CC) $(SANITIZE) $(FLAGS_$*) -DEFL_ISA=$* -c src/kernels/kernels.c -o $@
+	$(CC) $(call FOR_ISAS,$(RUNNABLE),$(SANITIZE)) $(FLAGS_$*) -DEFL_ISA=$* -c src/kernels/kernels.c -o $@
 
 # The small core, whose kernels are scalars on any processor
 sanitize-small:
@@ -233,7 +236,7 @@ FUZZ_FLAGS := -std=c11 -O1 -g1 -ffp-contract=off -fPIC -Isrc -fno-sanitize-recov
 	-fsanitize=enum,float-cast-overflow,integer-divide-by-zero,return,shift,signed-integer-overflow,unreachable,vla-bound
 FUZZ_CORE := $(patsubst %.c,$(FUZZ)/%.o,$(CORE)) $(ISAS:%=$(FUZZ)/kernels-%.o)
 # The runtime of the address sanitizer would take libFuzzer's counters for its own if it came first
-FUZZ_RUN := cd $(FUZZ)/lib && ASAN_OPTIONS=detect_leaks=0:verify_asan_link_order=0:quarantine_size_mb=16 \
+FUZZ_RUN := cd $(FUZZ)/lib && EDGEFL_ISA=$(BEST) ASAN_OPTIONS=detect_leaks=0:verify_asan_link_order=0:quarantine_size_mb=16 \
 	LD_PRELOAD="$(abspath $(FUZZ))/libfuzzer.so \
 		$(shell $(FUZZ_CC) -print-file-name=libclang_rt.asan-$(shell uname -m).so 2>/dev/null)" \
 	PYTHONMALLOC=malloc PYTHONPATH=$(abspath tests) $(abspath $(PY)) -m fuzz --folder $(abspath $(FUZZ))
@@ -275,7 +278,7 @@ $(FUZZ)/src/%.o: src/%.c $(SOURCES) Makefile
 
 $(FUZZ)/kernels-%.o: $(SOURCES) Makefile
 	@mkdir -p $(@D)
-	$(FUZZ_CC) $(FUZZ_FLAGS) $(FLAGS_$*) -DEFL_ISA=$* -c src/kernels/kernels.c -o $@
+	$(FUZZ_CC) $(call FOR_ISAS,$(BEST),$(FUZZ_FLAGS)) $(FLAGS_$*) -DEFL_ISA=$* -c src/kernels/kernels.c -o $@
 
 # ---- soak: real processes, mosquitto among them, that are killed for minutes; and a bad link between them
 SOAK_SEED := 1

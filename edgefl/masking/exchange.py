@@ -91,7 +91,7 @@ class Ask(msgspec.Struct, frozen=True):
 
     def to_bytes(self) -> bytes:
         """Without the seal."""
-        text, helpers = self.terms.encode(), len(self.entries[0].boxes) if self.entries else 1
+        text, helpers = self.terms.encode(), len(self.entries[0].boxes) if self.entries else 0
         out = [
             struct.pack("<BH", LAYOUT, len(text)),
             text,
@@ -178,7 +178,7 @@ def _read_ask(read: _Reader, devices: int) -> Ask:
     attempt, seen_round, seen_epsilon, count, helpers = read.unpack(_MIDDLE.format)
     if not 0 <= count <= devices or not (math.isfinite(seen_epsilon) and seen_epsilon >= 0):
         raise ProtocolError(f"ask for {count} devices, at most {devices}: dropped", "size")
-    if not 1 <= helpers <= MOST_HELPERS:
+    if not (1 <= helpers <= MOST_HELPERS if count else helpers == 0):
         raise ProtocolError(f"ask with sealed seeds for {helpers} helpers, at most {MOST_HELPERS}: dropped", "size")
     entries = tuple(_read_entry(read, helpers) for _ in range(count))
     return Ask(text, attempt, entries, seen_round, seen_epsilon)

@@ -35,12 +35,14 @@ def seeds() -> list[bytes]:
     sent = update.read(payload, TERMS)
     entries = tuple(Entry(f"dev-{i}", sent.packed_sha256, sent.signature, sent.boxes) for i in "12")
     ask = exchange.seal_ask(Ask(TERMS.text, 1, entries), "north", 7, KEY, CERTIFICATE)
+    inquiry = exchange.seal_ask(Ask(TERMS.text, 1, ()), "north", 7, KEY, CERTIFICATE)
     answer = Answer(TERMS.digest, b"s" * 32, 3, 0.5, ((2, bytes(sent.packed)),)).to_bytes("north", KEY)
     refusal = Answer(TERMS.digest, b"s" * 32, 3, 0.0, (), "too few").to_bytes("north", KEY)
     noisy = Terms.read(TERMS.text.replace('"bits":11', '"bits":12'))
     banded = Noise("banded", 1.5, 2, 4, 100)
     texts = [TERMS.raw, noisy.raw, noisy.text[:-1].encode() + b',"noise":' + _json(banded) + b',"epsilon":1.5}']
-    return [b"\0" + payload, b"\1" + ask, b"\2" + answer, b"\2" + refusal, *(b"\3" + text for text in texts)]
+    asks = [b"\1" + ask, b"\1" + inquiry]
+    return [b"\0" + payload, *asks, b"\2" + answer, b"\2" + refusal, *(b"\3" + text for text in texts)]
 
 
 def _json(noise: Noise) -> bytes:

@@ -103,6 +103,16 @@ def test_a_set_has_one_digest():
     assert len({base, *(each.set_digest for each in others)}) == 6
 
 
+def test_an_ask_without_a_set_has_one_form(monkeypatch):
+    """It names no number of helpers, since there are no sealed seeds to count."""
+    none = replace(ASK, entries=())
+    said = none.to_bytes()
+    assert said[-1] == 0
+    monkeypatch.setattr(Ask, "to_bytes", lambda self: said[:-1] + b"\2")
+    with pytest.raises(ProtocolError, match="for 2 helpers"):
+        opened(sealed(none))
+
+
 @given(st.binary(max_size=300), st.integers(0, 10**6))
 def test_i15_a_changed_ask_is_refused(data, place):
     broken = bytearray(sealed())

@@ -67,7 +67,7 @@ class Asking:
         return [party.name for party in self.terms.helpers if party.name not in self._answers]
 
     def hear(self, where: HelperTopic, payload: bytes) -> None:
-        """A part of an answer. ProtocolError if it is none, and is dropped."""
+        """A part of an answer. ProtocolError if it does not belong to one: it is dropped."""
         party = self.terms.party(where.helper)
         if party is None or party.name in self._answers:
             return
@@ -92,7 +92,7 @@ class Asking:
         raise NotImplementedError
 
     def _note(self, party: Party, answer: Answer) -> str:
-        """Note what any answer tells; the code of its reason, "" of none."""
+        """Note what any answer tells. Returns the code of its reason, or "" if it gives no reason."""
         code = answer.reason.partition(":")[0]
         self.epsilon = max(self.epsilon, answer.epsilon)
         self.rosters[party.name] = answer.roster

@@ -43,7 +43,7 @@ class Evaluated:
 class Commit:
     """Action: make the round's record durable before carrying out what follows, and in the same transaction its params
     if it has any, the strategy's `state` that belongs to these params, the removal of the saved late updates `drop`, by
-    device and round, and where an adaptive `clip` is now; None: there is none."""
+    device and round, and where an adaptive `clip` is now; None if the clip is fixed."""
 
     record: RoundRecord
     params: np.ndarray | None

@@ -59,7 +59,8 @@ class Rounds(Watching, Profiling, Summing):
             self._out.append(self.announcer.publish_manifest())
 
     def _waits_for_operator(self, why: str, now: float) -> bool:
-        """Whether the federation does not end, for this reason; "" is none. It is said once."""
+        """Whether the federation waits for its operator instead of ending. `why` says what for; "" if it need not wait.
+        It is said once."""
         new, self._asks_operator = why and self._asks_operator != why, why
         if new:
             self._refuse_profile_orders(why)
@@ -108,7 +109,7 @@ class Rounds(Watching, Profiling, Summing):
     def _pass_over_rest(self) -> bool:
         """Whether rounds were passed over, since too few of the devices that are worth waiting for do not rest in them,
         and enough do not later on. Else such a round would end without enough reports, and those that have reported
-        would rest after it, out of step with the others, for ever."""
+        would rest after it, and would never be in step with the others again."""
         resting = self.resting.at(self.round)
         if not resting:
             return False

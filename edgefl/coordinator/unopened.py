@@ -9,9 +9,9 @@ helper opens a set with one. So its signed word is believed. A device that seals
     several groups      of one that seals nonsense, its own group alone was left out: the round goes on
 
 A helper may lie, and name honest devices. It could refuse every sum anyway; but by leaving devices out it could also
-narrow a set down to few whom it knows. So a set never falls below the least that devices were told, and helpers leave
-out a quarter of the devices at most. Beyond that no helper is believed, and the operator has to find out who is at
-fault.
+narrow a set down to a few devices that it knows. So a set never falls below the least that devices were told, and
+helpers leave out a quarter of the devices at most. Beyond that no helper is believed, and the operator has to find out
+which side is at fault.
 """
 
 from __future__ import annotations

@@ -34,6 +34,7 @@ from typing import Any
 import msgspec
 
 from ..errors import ProtocolError
+from ..privacy.ledger import MOST
 from ..protocol.fleet import DEVICE_ID
 from ..protocol.round import MAX_TERMS
 from ..protocol.terms import Terms
@@ -47,7 +48,6 @@ from .update import framed
 LAYOUT = 1
 MAX_REASON = 500
 MAX_NAMED = 100  # devices in an answer; the next round's answer names others
-MAX_EPSILON = 1e12  # that terms can say, and ledgers can hold
 _ASK, _ANSWER = b"edgefl ask 1\n", b"edgefl answer 1\n"
 _ENTRY_BYTES = 1 + 64 + 32 + SIGNATURE_BYTES + MOST_HELPERS * (2 + MAX_BOX_BYTES)
 _MIDDLE = struct.Struct("<IIdIB")
@@ -210,7 +210,7 @@ def read_answer(raw: bytes, helper: str, public: bytes, terms: Terms) -> Answer:
     digest, set_digest, round, epsilon, roster = read.unpack(_HEAD.format)
     reason = _text(read.sized("<H", MAX_REASON))
     (groups,) = read.unpack("<B")
-    if groups != (0 if reason else terms.groups) or not 0 <= epsilon <= MAX_EPSILON:
+    if groups != (0 if reason else terms.groups) or not 0 <= epsilon <= MOST:
         raise ProtocolError(f"answer of {helper} that can't be: dropped")
     found = tuple(_read_group(read, terms) for _ in range(groups))
     unopened = _read_named(read)

@@ -165,7 +165,7 @@ def test_the_highest_word_of_several_helpers_counts_and_all_are_waited_for():
     out = feed(coordinator, knows(coordinator, 7, 20.0), now=0.5)
     assert not out and coordinator._inquiry.silent == ["south"]
     out = feed(coordinator, Tick(), now=coordinator.wake_at)
-    assert asked(out, "south") and not asked(out), "who has answered is not asked again"
+    assert asked(out, "south") and not asked(out), "the helper that has answered is not asked again"
     out = feed(coordinator, knows(coordinator, 3, EPSILON, name="south"), now=3.0)
     assert round_in(out).round == 8 and coordinator.masked.ledger.epsilon == EPSILON
 

@@ -72,7 +72,7 @@ def over(
 
 
 def test_i07_devices_that_rest_out_of_step_come_together_again_though_one_never_reports():
-    """Each would be alone with the one that does not report, in rounds of two, and rest after it, for ever."""
+    """Else each would be alone with the one that does not report, in rounds of two, and rest after each of them."""
     coordinator, helper = make_masked(APART, min_reports=2), make_helper()
     out = feed(coordinator, *map(status, "abl"), Connected(), now=0.0)
     records, last = [], {"a": -9, "b": -9}

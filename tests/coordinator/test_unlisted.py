@@ -179,7 +179,7 @@ def test_it_is_asked_again_after_a_round_that_ended_with_too_few_reports_without
     while (commit := commit_of(out)) is None:
         out = feed(coordinator, Tick(), now=coordinator.wake_at)
     assert "3 of 4 reports" in commit.record.why
-    assert round_in(out).cohort is None, "else it would be so for ever, with d that is there and does not report"
+    assert round_in(out).cohort is None, "else no later round would ask it either: d is there, and does not report"
 
 
 def test_a_device_that_was_asked_for_want_of_others_is_left_out_again_once_they_are_there():

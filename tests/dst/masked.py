@@ -70,7 +70,8 @@ def draw(seed: int) -> Schedule:
 
 
 def _left_out(seed: int, schedule: Schedule, rounds: RoundSettings) -> str:
-    """A device that helpers may leave out: the others that have no handicap are enough for a round; "" is none."""
+    """A device that helpers may leave out: the others that have no handicap are enough for a round. "" if they are
+    not."""
     healthy = [device for device in schedule.devices if device not in schedule.lasting.handicaps]
     enough = len(healthy) > max(rounds.min_reports, LEAST)
     return healthy[seed % len(healthy)] if enough else ""

@@ -49,7 +49,7 @@ def claiming(terms: Terms, devices: int, examples: int = 0) -> bytes:
 
 
 def closed(claim) -> tuple[Profile | None, str]:
-    """The profile of four devices, if there is one, and why there is none."""
+    """The profile of four devices, or None, and the reason why there is no profile."""
     coordinator, round, terms = open_profile(*"abcd", features=FEATURES)
     out = feed(coordinator, *parts(round, "a", claim(terms)), now=1.0)
     for device in "bcd":

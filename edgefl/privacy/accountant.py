@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib import import_module
 from typing import Any, Literal, Protocol
 
@@ -94,6 +94,7 @@ def epsilon(rho: float, delta: float) -> float:
     return _epsilon(rho, delta) if rho > 0 else 0.0
 
 
+@lru_cache(maxsize=64)  # a stretch asks for the same one every round, and it takes sixty turns of the library
 def rho_of(spent: float, delta: float) -> float:
     """The rho of what has spent an epsilon of `spent` at `delta`: the least one whose epsilon is no smaller."""
     _check_delta(delta)

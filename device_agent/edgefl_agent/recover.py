@@ -19,6 +19,7 @@ from edgefl.errors import StoreError, UsageError
 from edgefl.hosting import command
 from edgefl.hosting.acting import as_owner_of
 from edgefl.hosting.store import set_aside
+from edgefl.privacy import MOST_EPSILON
 from edgefl.settings import files
 
 from . import remains
@@ -27,8 +28,6 @@ from .config import AgentConfig
 from .keys import root_of
 from .remains import Remains
 from .store import AgentStore
-
-MOST = 1e12  # as terms may tell
 
 
 def main(words: list[str]) -> int:
@@ -58,8 +57,8 @@ def recover(options: argparse.Namespace) -> None:
     """Mend it, and say what the device goes on from; StoreError, UsageError."""
     config = files.load(options.config, AgentConfig, options.set)
     root, folder = root_of(config.keys), Path(config.state_dir)
-    if options.epsilon is not None and not 0 <= options.epsilon <= MOST:
-        raise UsageError(f"--epsilon {options.epsilon:g} can't be: give what was spent, from 0 to {MOST:g}")
+    if options.epsilon is not None and not 0 <= options.epsilon <= MOST_EPSILON:
+        raise UsageError(f"--epsilon {options.epsilon:g} can't be: give what was spent, from 0 to {MOST_EPSILON:g}")
     if not root:
         raise UsageError("this device has no [keys], so it takes part in no masked rounds: there is nothing to recover")
     path = folder / "agent.db"

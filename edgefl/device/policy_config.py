@@ -8,7 +8,9 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from ..protocol.messages import Sha256
 from ..settings.privacy import MOST_HELPERS
+from ..trust.document import Name
 from .policy import OPEN, STRICT, Policy
 
 Bound = Annotated[float, Meta(gt=0, le=1e30)]
@@ -29,7 +31,7 @@ class PolicyConfig(Struct, frozen=True, forbid_unknown_fields=True):
         ),
     ] = None
     approved: Annotated[
-        list[Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]],
+        list[Sha256],
         Meta(description="Ids of approved plans: 64 hex digits each.", examples=[["0123456789abcdef" * 4]]),
     ] = []
     min_examples: Annotated[
@@ -86,7 +88,7 @@ class PolicyConfig(Struct, frozen=True, forbid_unknown_fields=True):
         ),
     ] = False
     helpers: Annotated[
-        list[Annotated[str, Meta(pattern="^[a-z0-9-]{1,48}$")]],
+        list[Name],
         Meta(
             description="Helpers that masks may be opened by; without any, those that the root has certified.",
             examples=[["north"]],
@@ -99,7 +101,7 @@ class PolicyConfig(Struct, frozen=True, forbid_unknown_fields=True):
         ),
     ] = None
     operators: Annotated[
-        dict[Annotated[str, Meta(pattern="^[a-z0-9-]{1,48}$")], Annotated[str, Meta(min_length=1, max_length=64)]],
+        dict[Name, Annotated[str, Meta(min_length=1, max_length=64)]],
         Meta(
             description="Who runs each helper, for `least_helpers`: helpers of one operator count once, and those that "
             "are not named here not at all. Without any, each helper counts.",

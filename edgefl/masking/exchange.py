@@ -34,7 +34,7 @@ from typing import Any
 import msgspec
 
 from ..errors import ProtocolError
-from ..privacy.ledger import MOST
+from ..privacy import MOST_EPSILON
 from ..protocol.fleet import DEVICE_ID
 from ..protocol.round import MAX_TERMS
 from ..protocol.terms import Terms
@@ -210,7 +210,7 @@ def read_answer(raw: bytes, helper: str, public: bytes, terms: Terms) -> Answer:
     digest, set_digest, round, epsilon, roster = read.unpack(_HEAD.format)
     reason = _text(read.sized("<H", MAX_REASON))
     (groups,) = read.unpack("<B")
-    if groups != (0 if reason else terms.groups) or not 0 <= epsilon <= MOST:
+    if groups != (0 if reason else terms.groups) or not 0 <= epsilon <= MOST_EPSILON:
         raise ProtocolError(f"answer of {helper} that can't be: dropped")
     found = tuple(_read_group(read, terms) for _ in range(groups))
     unopened = _read_named(read)

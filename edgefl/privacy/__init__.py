@@ -2,3 +2,10 @@
 
 Not here: who adds the noise (the helper, or the aggregator without one), and what is masked (masking/).
 """
+
+from typing import Annotated
+
+from msgspec import Meta
+
+MOST_EPSILON = 1e12  # that settings, terms, ledgers and answers of helpers can tell
+Epsilon = Annotated[float, Meta(ge=0, le=MOST_EPSILON)]

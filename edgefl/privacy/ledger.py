@@ -26,14 +26,11 @@ import msgspec
 from msgspec import Meta
 
 from ..errors import StoreError
-from . import accountant
+from . import MOST_EPSILON, Epsilon, accountant
 from .accountant import Mechanism
 
 ROUNDING = 2.0**-30  # by how much, of itself, two ledgers may differ that have added up in another order
 
-MOST = 1e12  # of epsilon that terms, answers of helpers and ledgers can tell
-
-Spent = Annotated[float, Meta(ge=0, le=MOST)]
 Count = Annotated[int, Meta(ge=0, le=2**53)]
 
 
@@ -48,16 +45,16 @@ class Ledger(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     root: Annotated[str, Meta(pattern=r"^[0-9a-f]{16,64}\Z")]
     delta: Annotated[float, Meta(gt=0, lt=1)]
-    epsilon: Spent = 0.0
+    epsilon: Epsilon = 0.0
     run: str = ""
     round: Count = 0
     purpose: str = ""
-    before: Spent = 0.0
+    before: Epsilon = 0.0
     noise: Mechanism | None = None
     first: Count = 0
     times: Count = 0
     counted: Count = 0
-    highest: Spent = 0.0
+    highest: Epsilon = 0.0
 
     def after(self, noise: Mechanism, run: str, round: int) -> float:
         """Epsilon once this round of this run is over; StoreError for a round before the newest."""
@@ -127,11 +124,11 @@ class Ledger(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def refusal(self, budget: float | None, epsilon: float) -> str:
         """Why the federation may not spend up to `epsilon`; "" if it may."""
-        if epsilon > MOST:  # no start could read the ledger that devices were told it of
+        if epsilon > MOST_EPSILON:  # no start could read the ledger that devices were told it of
             return (
-                f"epsilon is {self.epsilon:.4g} after round {self.round}, and no round can tell more than {MOST:g}; "
-                "the federation ends here, and its model stays. If a helper has signed that so much is spent, as the "
-                "log says, it is at fault"
+                f"epsilon is {self.epsilon:.4g} after round {self.round}, and no round can tell more than "
+                f"{MOST_EPSILON:g}; the federation ends here, and its model stays. If a helper has signed that so much "
+                "is spent, as the log says, it is at fault"
             )
         if budget is None or epsilon <= budget:
             return ""

@@ -21,6 +21,7 @@ from ..errors import ModelError
 from ..settings import TrainSettings
 from ..settings.sections import MAX_SPAN
 from ..strategies.local import LocalRule
+from ..trust.document import Name
 from .envelope import MAX_PART_BYTES, MIN_PART_BYTES
 from .features import Requires
 from .messages import KeepsBytes, Sha256
@@ -82,7 +83,7 @@ class Manifest(KeepsBytes, msgspec.Struct, frozen=True, omit_defaults=True, dict
     `holdout` is the share of its examples on which a device evaluates each model, and never trains (device/holdout.py).
     """
 
-    federation: Annotated[str, Meta(pattern="^[a-z0-9-]{1,48}\\Z")]
+    federation: Name
     run: Annotated[str, Meta(pattern="^[0-9a-f]{16}\\Z")]
     plan: Plan
     train: TrainSettings

@@ -24,8 +24,10 @@ from msgspec import Meta
 
 from ..digests import sha256
 from ..errors import ProtocolError
+from ..privacy import Epsilon
 from ..settings.privacy import MOST_HELPERS
 from ..settings.sections import Count, Positive
+from ..trust.document import Name
 from ..trust.ed25519 import from_text
 from .messages import KeepsBytes, Sha256, decode
 from .profile_terms import ProfileTerms
@@ -42,7 +44,6 @@ MIN_BITS, MAX_BITS = 2, 32
 MOST_DEVICES = 2**20
 _PREFIX = b"edgefl terms 1\n"
 
-Name = Annotated[str, Meta(pattern="^[a-z0-9-]{1,48}\\Z")]
 PublicKey = Annotated[str, Meta(min_length=44, max_length=44)]
 Real = Annotated[float, Meta(gt=0, le=1e12)]
 NotNegative = Annotated[float, Meta(ge=0, le=1e12)]
@@ -123,7 +124,7 @@ class Terms(KeepsBytes, frozen=True, dict=True, forbid_unknown_fields=True, omit
     votes: Votes = Votes()
     groups: Annotated[int, Meta(ge=1, le=64)] = 1
     noise: Noise = Noise()
-    epsilon: NotNegative = 0.0
+    epsilon: Epsilon = 0.0
     delta: Annotated[float, Meta(ge=0, lt=1)] = 0.0
     profile: ProfileTerms | None = None
 

@@ -24,6 +24,7 @@ from typing import NamedTuple
 
 from ..digests import sha256
 from ..errors import ProtocolError, UsageError
+from ..trust.document import NAME
 
 ROOT = "edgefl/2"
 MAX_ROOT = 64
@@ -32,7 +33,7 @@ BASE_SLOT = 65533  # of the params that no training changes; 65534 is the aggreg
 VERDICT = 65534  # in place of a part: an update of so many would take 16 MB at the least
 LONGEST_CLIENT_ID = 23  # that every MQTT 3.1.1 broker accepts
 _DEVICE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_FEDERATION = re.compile(r"[a-z0-9-]{1,48}")
+_FEDERATION = re.compile(NAME)
 _ROOT = re.compile(r"[^/+#$]+(?:/[^/+#$]+)?")
 _NUMBER = re.compile(r"(?:0|[1-9][0-9]{0,9})")
 AGGREGATOR_USER, _AGGREGATORS = "aggregator", "agg-"  # the aggregator's MQTT user name, and how its client id begins

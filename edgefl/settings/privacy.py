@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from ..privacy import Epsilon
 from ..privacy.clipping import RATE, Clipping
 from .sections import AboveZero, Auto
 
@@ -154,10 +155,8 @@ class PrivacySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         ),
     ] = None
     told: Annotated[
-        float,
+        Epsilon,
         Meta(
-            ge=0,
-            le=1e12,
             description="Tell devices no less epsilon than this. It is for a restored aggregator whose devices refuse "
             "its rounds, since they were told of more than any helper knows (`epsilon falls from ...`).",
             examples=[2.1],

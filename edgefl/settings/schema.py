@@ -187,7 +187,8 @@ def _kind(base: Any, bounds: Mapping[str, Any]) -> str:
     if origin is dict:
         return f"a table, each value {allowed(inner[1])}"
     if base is str and "pattern" in bounds:
-        return f"text like {bounds['pattern']}"
+        whole = bounds["pattern"].removeprefix("^").removesuffix("\\Z")  # anchors say nothing to an operator
+        return f"text like {whole}"
     nouns = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
     return nouns.get(base, "a table") + _bounds(bounds)
 

@@ -14,13 +14,16 @@ from msgspec import Meta
 from ..errors import ProtocolError
 from .seal import open_seal
 
+NAME = "[a-z0-9-]{1,48}"  # of a federation, or of a helper in what the root certifies
+
+Name = Annotated[str, Meta(pattern=f"^{NAME}\\Z")]
 Number = Annotated[int, Meta(ge=0, le=2**53)]
 
 
 class Document(msgspec.Struct, frozen=True):
     """The fields that every kind has."""
 
-    federation: Annotated[str, Meta(pattern="^[a-z0-9-]{1,48}\\Z")]
+    federation: Name
     serial: Number
 
 

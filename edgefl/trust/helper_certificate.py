@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from ..errors import ProtocolError
-from .document import Document, Number, open_document
+from .document import Document, Name, Number, open_document
 from .ed25519 import SigningKey, from_text, to_text
 from .seal import seal
 
@@ -24,7 +24,7 @@ MAX_BYTES = 2048  # of a sealed certificate
 class HelperCertificate(Document, frozen=True):
     """HELPER.json. Both public keys are in base64; the times are seconds after the start of 1970, UTC."""
 
-    name: Annotated[str, Meta(pattern="^[a-z0-9-]{1,48}\\Z")]
+    name: Name
     epoch: Number
     box: Annotated[str, Meta(max_length=44)]
     key: Annotated[str, Meta(max_length=44)]

@@ -33,7 +33,8 @@ from edgefl.errors import ProtocolError
 from edgefl.helper.state import State
 from edgefl.machine import Connected, Disconnected, Note, Publish, Received, Tick, WallClock
 from edgefl.masking.exchange import Answer
-from edgefl.privacy.ledger import MOST, Ledger, SaveLedger
+from edgefl.privacy import MOST_EPSILON
+from edgefl.privacy.ledger import Ledger, SaveLedger
 from edgefl.protocol.envelope import Kind
 from edgefl.protocol.parts import Splitter
 from edgefl.protocol.terms import Terms
@@ -374,9 +375,9 @@ def test_a_helper_that_says_the_most_leaves_a_ledger_that_a_start_can_read():
     privacy = msgspec.structs.replace(NOISY, budget=None)
     ledger = Ledger(fingerprint(ROOT.public), NOISY.delta)
     coordinator, _, _ = closed(FIVE, start={"masked": terms_maker(privacy, ledger=ledger)})
-    out = feed(coordinator, says(coordinator, "epsilon: so", epsilon=MOST), now=2.0)
+    out = feed(coordinator, says(coordinator, "epsilon: so", epsilon=MOST_EPSILON), now=2.0)
     saved = of(out, SaveLedger)[-1].ledger
-    assert saved.epsilon == MOST and Ledger.of_text(saved.to_text(), saved.root, saved.delta) == saved
+    assert saved.epsilon == MOST_EPSILON and Ledger.of_text(saved.to_text(), saved.root, saved.delta) == saved
     (end,) = of(out, Finished)
     assert "no round can tell more than 1e+12" in end.reason and "at fault" in end.reason
 

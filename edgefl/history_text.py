@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from .plural import plural
+
 
 class Told(Protocol):
     """What a round (history_record.RoundRecord) and a run (history.Final) have in common."""
@@ -73,7 +75,7 @@ def total(final: Ended) -> str:
     """The whole run in one line."""
     evaluated = f", {final.evaluated} evaluated" if final.evaluated else ""
     told = f"{scores(final, ', ')}, {traffic_text(final, ', ')}"
-    return f"{final.committed} of {final.rounds} rounds committed{evaluated}{told}"
+    return f"{final.committed} of {plural(final.rounds, 'round')} committed{evaluated}{told}"
 
 
 def traffic_text(of: Told, gap: str) -> str:

@@ -22,6 +22,7 @@ from edgefl.hosting.config import AggregatorConfig
 from edgefl.hosting.store import is_claimed
 from edgefl.onnx.evaluate import OnnxEvaluator
 from edgefl.onnx.model import Model
+from edgefl.plural import plural
 from edgefl.protocol.manifest import Manifest
 from edgefl.protocol.topics import AGGREGATOR_USER, Topics, aggregator_client_id
 from edgefl.settings import files
@@ -168,7 +169,8 @@ def test_data(federation: Federation) -> Iterator[Finding]:
     began = time.perf_counter()
     result = OnnxEvaluator(federation.model).evaluate(federation.model.params, test.x_test, test.y_test)
     accuracy = "" if result.accuracy is None else f", accuracy {result.accuracy:.3f}"
-    text = f"{len(test.x_test)} examples in {time.perf_counter() - began:.3g} s: loss {result.loss:.4g}{accuracy}"
+    took = f"{plural(len(test.x_test), 'example')} in {time.perf_counter() - began:.3g} s"
+    text = f"{took}: loss {result.loss:.4g}{accuracy}"
     yield ok(f"{text}, with the model as it is in the file")
 
 
@@ -183,7 +185,7 @@ def keys(federation: Federation) -> Finding:
     if not enrolled:
         return warning("no device is enrolled", "edgefl keys add NAME, then copy roster.json here")
     helpers = f", helpers {', '.join(config.privacy.helper_names)}" if config.privacy.masked else ""
-    return ok(f"{config.keys.dir}: signer and roster can be used, {enrolled} devices enrolled{helpers}")
+    return ok(f"{config.keys.dir}: signer and roster can be used, {plural(enrolled, 'device')} enrolled{helpers}")
 
 
 def certificate(federation: Federation) -> Finding:

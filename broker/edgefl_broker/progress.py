@@ -11,6 +11,7 @@ from edgefl.history_record import RoundRecord
 from edgefl.history_text import named, scores, times_smaller
 from edgefl.hosting.log_lines import TextLines
 from edgefl.hosting.repeats import count_repeats
+from edgefl.plural import plural
 
 log = logging.getLogger("edgefl.aggregator")
 
@@ -66,7 +67,7 @@ class LiveLine:
         self._status.start()
 
     def show(self, state: Snapshot) -> None:
-        text = f"round {state.round} {state.phase}, {state.present} devices present"
+        text = f"round {state.round} {state.phase}, {plural(state.present, 'device')} present"
         if state.closes_at is not None:
             text += f", {state.counted} reported, {state.waiting} to come, {state.bytes_up / 1e6:.1f} MB"
             text += f", {state.closes_at - time.monotonic():.0f} s left"

@@ -23,6 +23,7 @@ from edgefl.core.params import params_sha256
 from edgefl.errors import StoreError
 from edgefl.history_record import RoundRecord
 from edgefl.hosting.store import FileGuard, Schema, claim, durable, open_database, seal, unseal
+from edgefl.plural import plural
 from edgefl.privacy.clipping import ClipState
 from edgefl.privacy.ledger import Ledger, newest
 from edgefl.strategies.checkpoint import unpack
@@ -103,8 +104,8 @@ class AggregatorStore:
             self._db.execute("BEGIN IMMEDIATE")
             if known is not None and self._values.is_empty():
                 raise StoreError(
-                    f"{self._path} is empty, but history.jsonl tells of {known.round} rounds: put a backup in its "
-                    "place, or empty the folder to start from the ONNX file"
+                    f"{self._path} is empty, but history.jsonl tells of {plural(known.round, 'round')}: put a backup "
+                    "in its place, or empty the folder to start from the ONNX file"
                 )
             for key, value in (keep or {}).items():
                 self._values.get(key, value)

@@ -16,6 +16,7 @@ from edgefl.errors import DataError, UsageError
 from edgefl.hosting import own_certificate
 from edgefl.hosting.acting import as_owner_of
 from edgefl.hosting.store import set_aside
+from edgefl.plural import plural
 from edgefl.protocol.approval import approved_by, plan_id
 from edgefl.protocol.manifest import Manifest
 from edgefl.protocol.round import Round
@@ -174,7 +175,7 @@ def data(device: Device) -> Iterator[Finding]:
         yield skipped("[model] only: this device takes models, and trains nothing")
         return
     dataset = device.dataset()
-    yield ok(f"{len(dataset.x_train)} examples of shape {dataset.x_train.shape[1:]}, {dataset.x_train.dtype}")
+    yield ok(f"{plural(len(dataset.x_train), 'example')} of shape {dataset.x_train.shape[1:]}, {dataset.x_train.dtype}")
     if left_out := dataset.tally.text():
         yield warning(left_out, "see the agent's log for the first of them, and docs/data.md for `missing` and `bad`")
     yield from training.ranges(dataset)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from edgefl.errors import StoreError
 from edgefl.hosting import command, daemon
+from edgefl.plural import plural
 from edgefl.protocol.topics import check_device_id
 from edgefl.settings import files
 from edgefl.transports.events import LinkEvent, Message, Refused, Up
@@ -138,7 +139,7 @@ class Recorder:
         """Whether values come at all."""
         if now >= self._heard_at + SILENT_S:
             unread = self._sampler.unread
-            also = f", but {unread} messages without one" if unread else ""
+            also = f", but {plural(unread, 'message')} without one" if unread else ""
             self._say(now, f"no value for {now - self._heard_at:.0f} s{also}: check [record] columns and the broker")
 
     def _say(self, now: float, text: str) -> None:

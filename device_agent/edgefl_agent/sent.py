@@ -15,6 +15,7 @@ import msgspec
 from edgefl.hosting import command
 from edgefl.hosting.acting import as_owner_of
 from edgefl.hosting.store import set_aside
+from edgefl.plural import plural
 from edgefl.settings import files
 
 from .approving import CONFIG
@@ -89,7 +90,7 @@ def _table(reader: Reader, bound: float | None) -> Iterator[str]:
             masked.setdefault(entry.root, Masked()).add(entry)
     yield from _of_masks(masked, reader.epsilons() if first > 1 else {}, bound)
     unknown = "`unknown`: still on its way, or the agent was killed before it could say"
-    yield f"{count} updates, {total} bytes in all messages; {unknown}"
+    yield f"{plural(count, 'update')}, {total} bytes in all messages; {unknown}"
 
 
 @dataclass
@@ -116,10 +117,9 @@ def _of_masks(masked: dict[str, Masked], told: dict[str, float], bound: float | 
         what = f", and of a sum with noise: epsilon {epsilon:.3g} at most{at}" if epsilon else ""
         whose = f"root {root or 'unknown'}: " if len(masked) > 1 else ""
         were = "was" if found.updates == 1 else "were"
-        rounds = "1 round" if len(found.rounds) == 1 else f"{len(found.rounds)} rounds"
         yield (
-            f"{whose}{found.updates} of these updates {were} masked, in {rounds}: the aggregator "
-            f"learns their sum with others alone{what}"
+            f"{whose}{found.updates} of these updates {were} masked, in {plural(len(found.rounds), 'round')}: the "
+            f"aggregator learns their sum with others alone{what}"
         )
     if bound is not None:
         yield f"[policy] most_epsilon is {bound:g}: a round that tells more is refused before anything is trained"

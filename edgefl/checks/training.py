@@ -21,6 +21,7 @@ from ..data import Dataset, fit_plan
 from ..device.effort import batches_of, trained_on
 from ..device.training import arena_batch
 from ..errors import DataError, EdgeFLError
+from ..plural import plural
 from ..protocol.manifest import Manifest
 from .report import Finding, ok, problem, warning
 
@@ -50,7 +51,7 @@ def shape(dataset: Dataset, plan: Plan) -> Iterator[Finding]:
         text, _, todo = str(error).rpartition(": ")
         yield problem(text or str(error), todo if text else "compare the data with the model: edgefl inspect")
         return
-    what = f"{len(dataset.x_train)} examples of shape {tuple(plan.input_shape)}, loss {plan.loss_text}"
+    what = f"{plural(len(dataset.x_train), 'example')} of shape {tuple(plan.input_shape)}, loss {plan.loss_text}"
     yield ok(f"{what}: the model takes them")
 
 

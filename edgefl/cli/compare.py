@@ -14,6 +14,7 @@ import msgspec
 from ..atomic import write_atomically
 from ..errors import EdgeFLError, UsageError
 from ..hosting import command, daemon
+from ..plural import plural
 from .text import say
 from .values import at_least
 
@@ -135,5 +136,6 @@ def in_folder(options: argparse.Namespace) -> Iterator[Folder]:
 def ended(found: Comparison) -> int:
     """The exit code; EdgeFLError if runs are missing."""
     if found.failed:
-        raise EdgeFLError(f"{len(found.failed)} runs failed: the table says why; the next call tries them again")
+        failed = plural(len(found.failed), "run")
+        raise EdgeFLError(f"{failed} failed: the table says why; the next call tries them again")
     return 0

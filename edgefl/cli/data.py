@@ -12,6 +12,7 @@ import numpy as np
 
 from ..errors import EdgeFLError
 from ..hosting.command import add_common_options
+from ..plural import plural
 from .text import say
 
 if TYPE_CHECKING:
@@ -150,10 +151,10 @@ def _print(report: dict[str, Any]) -> None:
 def _print_examples(report: dict[str, Any]) -> None:
     shape = "x".join(map(str, report["shape"])) or "1"
     classes = ", ".join(f"{name} {count}" for name, count in list(report["labels"].items())[:MOST_SHOWN])
-    labels = f"; {len(report['labels'])} labels: {classes}" if classes else ""
+    labels = f"; {plural(len(report['labels']), 'label')}: {classes}" if classes else ""
     say(f"examples: {report['examples']} of {shape} numbers{labels}")
     if report["filled"]:
-        say(f"filled: {report['filled']} blanks")
+        say(f"filled: {plural(report['filled'], 'blank')}")
     if report["left_out"]:
         say(f"left out: {report['left_out']}" + (f"; the first: {report['first_bad']}" if report["first_bad"] else ""))
 

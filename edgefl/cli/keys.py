@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
 from ..hosting.command import add_common_options
+from ..plural import plural
 from ..protocol.topics import HELPER
 from . import batches
 from .enrolment_terms import RELOAD, add_terms, tell_policy, terms_of
@@ -253,7 +254,7 @@ def _print(found: Report) -> None:
     for what, end in found.ends.items():
         say(f"  {what:<12} until {date(end)}")
     for row in found.members:
-        notes = f"  at most {row.max_examples} examples" if row.max_examples else ""
+        notes = f"  at most {plural(row.max_examples, 'example')}" if row.max_examples else ""
         notes += f"  run by {row.operator}" if row.operator else ""
         say(f"{row.name:<24} {row.role:<7} {row.state:<10} until {date(row.ends)}{notes}{'  canary' * row.canary}")
     _tell_warnings(found)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
+from ..plural import plural
 from .text import say
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def _new(options: argparse.Namespace) -> int:
 def _say(made: Made) -> None:
     model, dataset = made.choice.model, made.sample.dataset
     shape = "x".join(map(str, dataset.x_train.shape[1:])) or "1"
-    say(f"data: {len(dataset.x_train)} examples of {shape} in {made.sample.own[0]}")
+    say(f"data: {plural(len(dataset.x_train), 'example')} of {shape} in {made.sample.own[0]}")
     for note in (*made.sample.notes, dataset.tally.text()):
         if note:
             say(f"data: {note}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from ..plural import plural
 from ..settings import Settings, schema
 from ..simulation.options import FleetOptions
 from .text import say
@@ -69,7 +70,8 @@ def _print(found: SplitReport, rows: int) -> None:
     if 0 < rows < found.devices:
         say(f"... and {found.devices - rows} more: --rows {found.devices} shows them all")
     unused = f", {found.unused} unused" if found.unused else ""
-    say(f"{found.devices} devices, {found.examples} examples{unused}; partition {found.partition}, seed {found.seed}")
+    what = f"{plural(found.devices, 'device')}, {plural(found.examples, 'example')}"
+    say(f"{what}{unused}; partition {found.partition}, seed {found.seed}")
     say(f"examples a device: {_range(found.size)}; the largest tenth of the devices has {found.tenth:.0%} of them")
     if found.labels_each is not None:
         say(f"labels a device: {_range(found.labels_each)} of {len(found.labels)}")

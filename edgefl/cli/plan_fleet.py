@@ -12,6 +12,7 @@ from ..errors import UsageError
 from ..history_costs import duration, energy
 from ..history_text import size
 from ..hosting import command
+from ..plural import plural
 from . import model as cli_model
 from .text import say
 from .values import at_least
@@ -168,7 +169,8 @@ def _print_fleet(options: argparse.Namespace, ground: Ground) -> None:
     operations = f"{ground.flops / 1e6:.3g} million operations an example, forward"
     say(f"model: {plan.num_params:,} params, {operations}")
     what = f"{sizes[len(sizes) // 2]} examples each" if sizes[0] == sizes[-1] else f"{sizes[0]} to {sizes[-1]} examples"
-    say(f"fleet: {len(sizes)} devices, {what}" + ("" if options.data else ", invented: give --data for your own"))
+    invented = "" if options.data else ", invented: give --data for your own"
+    say(f"fleet: {plural(len(sizes), 'device')}, {what}{invented}")
     for kind in ground.world.kinds:
         if kind.source:
             say(f"source: {kind.source}")
@@ -195,7 +197,7 @@ def _print_balance(found: list[tuple[Candidate, Estimate]]) -> None:
 
     first = found[0][1]
     begins = f"the first round takes {duration(first.first.round_s)} and {size(first.first.bytes_down)} down"
-    say(f"{first.asked} devices take part in a round; {begins}")
+    say(f"a round asks {plural(first.asked, 'device')}; {begins}")
     say(f"later, a device that has no model yet gets {size(first.later.bytes_down)} down")
     if late := max(each.late for _, each in found):
         say(
@@ -230,7 +232,8 @@ def _print_best(found: list[tuple[Candidate, Estimate]], trials: list[Trial]) ->
     for axis, what in (("hours", "soonest"), ("megabytes", "fewest bytes"), ("joules", "least energy")):
         if all(cost.on(axis) for _, cost in reached):
             candidate, cost = min(reached, key=lambda each: each[1].on(axis) or 0.0)
-            say(f"{what}: {candidate.epochs} epochs, {candidate.codec}: {cost} in {cost.round} rounds")
+            epochs, rounds = plural(candidate.epochs, "epoch"), plural(cost.round, "round")
+            say(f"{what}: {epochs}, {candidate.codec}: {cost} in {rounds}")
 
 
 def _report(ground: Ground, found: list[tuple[Candidate, Estimate]], trials: list[Trial]) -> dict[str, Any]:

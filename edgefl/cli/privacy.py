@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ..errors import UsageError
+from ..plural import plural
 from ..privacy.clipping import RATE
 from . import model as cli_model
 from .text import say
@@ -111,7 +112,7 @@ def _simulate(options: argparse.Namespace) -> int:
         raise UsageError(f"{dataset.name} has no test part, so no accuracy: add test=0.2 to the SPEC")
     if not options.json:
         _print(proposal)
-        say(f"\nsimulated with {devices} devices, each in the place of {goal.devices / devices:g}:")
+        say(f"\nsimulated with {plural(devices, 'device')}, each in the place of {goal.devices / devices:g}:")
     asked = devices // goal.separation
     trained = min(options.trained or asked, asked)
     every = 1 if options.json else goal.rounds
@@ -123,7 +124,7 @@ def _simulate(options: argparse.Namespace) -> int:
         )  # fmt: skip
         runs[name] = list(rounds.run(every))
         if not options.json:
-            say(f"  accuracy {name:14} {runs[name][-1]:.4f} after {goal.rounds} rounds")
+            say(f"  accuracy {name:14} {runs[name][-1]:.4f} after {plural(goal.rounds, 'round')}")
     if options.json:
         _print_json(proposal, runs)
     return 0
@@ -132,10 +133,10 @@ def _simulate(options: argparse.Namespace) -> int:
 def _print(found: Proposal) -> None:
     goal, terms, noise = found.goal, found.terms, found.terms.noise
     whom = f"{goal.cohort} of {goal.devices} devices"
-    say(f"{goal.rounds} rounds, {whom} in each: epsilon {goal.epsilon:g}, delta {goal.delta:g}")
+    say(f"{plural(goal.rounds, 'round')}, {whom} in each: epsilon {goal.epsilon:g}, delta {goal.delta:g}")
     often = f"in every {goal.separation}th at most" if goal.separation > 1 else "perhaps in every one"
     say(f"a device takes part {often}; nothing is claimed for which devices a round happens to ask")
-    kind = f"correlated over {noise.band} rounds" if noise.band else "independent"
+    kind = f"correlated over {plural(noise.band, 'round')}" if noise.band else "independent"
     say(f"noise     {kind}: sigma {noise.sigma:.4g} of the grid, {found.multiplier:.4g} times the longest update")
     say(f"clip      {goal.clip:g}: an update that long has {found.typical:.3g} in each of its {goal.params:,} numbers")
     if goal.quantile is not None:

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from ..history_costs import duration
+from ..plural import plural
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -71,7 +72,7 @@ def told(eta: Eta, now: float) -> str:
     """What stands beside the bar."""
     seconds = eta.seconds(now)
     left = "" if seconds is None else f", {duration(round(seconds))} left"
-    return f"{eta.over} of {eta.total} rounds{left}"
+    return f"{eta.over} of {plural(eta.total, 'round')}{left}"
 
 
 def _bar(eta: Eta) -> Bar:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..machine import Note
+from ..plural import plural
 from ..protocol.messages import Status
 from ..protocol.trouble import OF_TARGETS, REMEDIES
 from .mismatch import Mismatch
@@ -87,7 +88,7 @@ class Absence:
         return [Note("info" if self._lines == 1 else "warning", self._text(needed, now) + anyway)]
 
     def _text(self, needed: int, now: float) -> str:
-        text = f"waiting: {self._presence.count} of {needed} devices"
+        text = f"waiting: {self._presence.count} of {plural(needed, 'device')}"
         if not self._presence.statuses:
             check = "check the federation's name, [mqtt] root and the broker's ACL"
             return f"{text}: no device has announced itself on {self._topic} yet: {check}"

@@ -12,6 +12,7 @@ import msgspec
 
 from ..history_record import RoundRecord
 from ..machine import Note
+from ..plural import plural
 from ..settings import Mode
 from . import opening as opens
 from .closing import Candidate, Closed, Closing, at_deadline, conclude
@@ -37,7 +38,8 @@ class Rounds(Watching, Profiling, Summing):
         self._pass_over()
         if self.config.rounds is not None and self.round > self.config.rounds:
             if not self._waits_for_operator(self._misled, now):
-                self._finish(f"{self.config.rounds} rounds are done", now)
+                are = "is" if self.config.rounds == 1 else "are"
+                self._finish(f"{plural(self.config.rounds, 'round')} {are} done", now)
             return
         if refusal := self._beyond_budget():
             self._finish(refusal, now)

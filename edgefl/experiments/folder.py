@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ..atomic import remove_partials
 from ..errors import UsageError
+from ..plural import plural
 from .cases import Case, file_name
 from .pool import run_all
 from .results import Result, read
@@ -47,7 +48,8 @@ class Folder:
         missing = {path: one for path, one in zip(paths, wanted, strict=True) if read(path) is None}
         if missing:
             kept = len(set(paths)) - len(missing)
-            self.say(f"{len(missing)} runs, {self.jobs} at once" + (f"; {kept} are there already" if kept else ""))
+            there = f"; {kept} there already" if kept else ""
+            self.say(f"{plural(len(missing), 'run')}, {self.jobs} at once{there}")
         self._run(missing)
         return [read(path) for path in paths]
 
@@ -86,8 +88,8 @@ def _brief(result: Result | None) -> str:
     for name, text in (("accuracy", "accuracy"), ("held_accuracy", "held-out accuracy"), ("loss", "loss")):
         values = [value for value in getattr(curve, name) if value is not None]
         if values:
-            return f"{text} {values[-1]:.3f} after {len(curve.rounds)} rounds, {_duration(result.took_s)}"
-    return f"{len(curve.rounds)} rounds, {_duration(result.took_s)}"
+            return f"{text} {values[-1]:.3f} after {plural(len(curve.rounds), 'round')}, {_duration(result.took_s)}"
+    return f"{plural(len(curve.rounds), 'round')}, {_duration(result.took_s)}"
 
 
 def _duration(seconds: float) -> str:

@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from ..plural import plural
 from .added import UNPAIRED, not_shown
 from .comparison import Comparison, Measure
 from .grid import Cell, differing
@@ -109,11 +110,11 @@ def _titles(found: Comparison) -> list[str]:
 def _head(found: Comparison) -> str:
     grid = found.grid
     experiment, seeds = grid.experiment, len(grid.seeds)
-    what = f"{experiment.model} on {experiment.data}, {experiment.fleet.devices} devices"
+    what = f"{experiment.model} on {experiment.data}, {plural(experiment.fleet.devices, 'device')}"
     interval = "means with 95 % intervals" if seeds > 1 else "no intervals"
     paired = ", paired by seed" if seeds > 1 else ""
     return (
-        f"# Comparison\n\n{what}, {seeds} seed{'s' * (seeds > 1)}: {interval}. Scores are means over the last "
+        f"# Comparison\n\n{what}, {plural(seeds, 'seed')}: {interval}. Scores are means over the last "
         f"{found.last} rounds. Differences are from the first row{paired}.\n"
     )
 

@@ -20,6 +20,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from ..errors import ProtocolError, UsageError
+from ..plural import plural
 from ..protocol.enrol import APPROVED, LIMIT, Approval, Ask, Ticket, is_id, printable, read, shown
 from ..protocol.topics import BATCH, check_device_id
 from ..trust.key_files import ROOT_PUBLIC, SIGNER_CERTIFICATE
@@ -208,7 +209,8 @@ def _check(folder: Folder, chosen: list[_Request]) -> None:
         known_batch = folder.records.batches[batch]
         ids = {claim.id for claim, _ in chosen if claim.batch == batch} | set(known_batch.approved)
         if len(ids) > known_batch.count:
-            raise UsageError(f"{batch} was made for {known_batch.count} devices, and {len(ids)} would be enrolled")
+            made_for = plural(known_batch.count, "device")
+            raise UsageError(f"{batch} was made for {made_for}, and {len(ids)} would be enrolled")
 
 
 def _enrol(folder: Folder, request: _Request) -> None:

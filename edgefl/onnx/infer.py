@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..core.targets import LABELS, OF_CLASSES, VALUES, kind_of
+from ..plural import plural
 
 TAKES_LABELS = OF_CLASSES  # instead of the Softmax that the file ends in
 LOSS_OF_TAIL = {"softmax": "cross_entropy", "log_softmax": "cross_entropy", "sigmoid": "bce"}
@@ -58,4 +59,4 @@ def infer_loss(
 
 
 def _outputs(shape: Sequence[int]) -> str:
-    return f"{prod(shape)} output{'s' if prod(shape) > 1 else ''}"
+    return plural(prod(shape), "output")

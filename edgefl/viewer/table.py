@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from ..plural import plural
 from ..protocol.fleet import DeviceRow, PastRound, Summary, plain
 from .picture import Picture
 from .remedy import needs_operator, problem, remedy
@@ -68,7 +69,7 @@ def _head(summary: Summary, now: float) -> list[str]:
     age = f"{span(max(0.0, now - summary.at))} ago" if summary.at else "at an unknown time"
     first = f"federation {summary.federation}: {_phase(summary, now)}; model version {summary.version} ({age})"
     states = ", ".join(f"{count} {state}" for state, count in sorted(summary.states.items(), key=_commonest))
-    counts = f"{summary.total} devices" + (f": {states}" if states else "")
+    counts = f"{plural(summary.total, 'device')}" + (f": {states}" if states else "")
     counts += f"; {summary.barred} barred" if summary.barred else ""
     counts += f"; {summary.paused} paused by the operator" if summary.paused else ""
     return [first, counts, *_spent(summary), *_clip(summary), *_waits(summary)]

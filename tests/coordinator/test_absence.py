@@ -118,14 +118,14 @@ def test_at_most_a_dozen_devices_are_named_those_in_trouble_first():
 )
 def test_every_state_is_told_on_one_line(message, text):
     coordinator = make_coordinator(min_reports=1)
-    assert lines(feed(coordinator, told("a", *message), Connected())) == [f"waiting: 0 of 1 devices (a: {text})"]
+    assert lines(feed(coordinator, told("a", *message), Connected())) == [f"waiting: 0 of 1 device (a: {text})"]
 
 
 def test_a_device_that_was_gone_before_this_start_was_lost_no_one_knows_when():
     coordinator = make_coordinator(min_reports=1)
-    assert lines(feed(coordinator, told("a", "lost"), Connected())) == ["waiting: 0 of 1 devices (a: lost)"]
+    assert lines(feed(coordinator, told("a", "lost"), Connected())) == ["waiting: 0 of 1 device (a: lost)"]
     (line,) = lines(feed(coordinator, Tick(), now=300.0))
-    assert line == "waiting: 0 of 1 devices (a: lost more than 5 min ago)"
+    assert line == "waiting: 0 of 1 device (a: lost more than 5 min ago)"
 
 
 def test_a_round_that_is_abandoned_says_what_became_of_each_device():

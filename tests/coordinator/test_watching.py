@@ -215,7 +215,7 @@ def test_the_last_summary_says_how_it_ended(phase, event):
     out = feed(coordinator, Connected(), status("a"))
     out = feed(coordinator, event, now=1.0) if event else report(coordinator, "a")
     assert shown(out).phase == phase and (phase == "stopped" or of(out, Commit))
-    assert shown(out).advice == (["1 rounds are done"] if phase == "done" else [])
+    assert shown(out).advice == (["1 round is done"] if phase == "done" else [])
 
 
 def test_a_barred_device_comes_first_and_its_page_says_so():

@@ -204,7 +204,7 @@ def test_a_token_enrols_no_more_devices_than_its_count(site: Site, monkeypatch, 
     third.join(30.0)
     assert "too many requests" in str(third.error)
     assert main(["keys", "approve", str(site.keys), str(site.asked), "--all"]) == 2
-    assert "made for 1 devices, and 2 would be enrolled" in capsys.readouterr().err
+    assert "made for 1 device, and 2 would be enrolled" in capsys.readouterr().err
     one, other = ids(site)
     assert main(["keys", "approve", str(site.keys), str(site.asked), one]) == 0
     assert main(["keys", "approve", str(site.keys), str(site.asked), other]) == 2

@@ -143,7 +143,7 @@ def test_a_watched_fleet_is_shown_anew_until_ctrl_c(shared_mosquitto: Mosquitto,
     try:
         eventually(lambda: shows(b"0 devices"), 30.0)
         fleet.agent("dev-a")
-        eventually(lambda: shows(b"1 devices") and shows(b"dev-a") and shows(b"committed"), 60.0)
+        eventually(lambda: shows(b"1 device") and shows(b"dev-a") and shows(b"committed"), 60.0)
         frames = seen.split(b"\x1b[H\x1b[2J")[1:]
         assert len(frames) >= 2 and all(frame.count(b"\n") <= 12 for frame in frames[:-1])
         watch.send_signal(signal.SIGINT)

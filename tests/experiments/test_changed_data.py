@@ -33,7 +33,7 @@ def test_changed_data_are_run_anew_and_the_same_data_are_not(part, tmp_path, cap
     def runs() -> tuple[int, int]:
         """How many were run, and how many there are."""
         assert main(words) == 0
-        ran = capsys.readouterr().out.startswith("1 runs")
+        ran = capsys.readouterr().out.startswith("1 run,")
         return int(ran), len(list((tmp_path / "out" / "runs").glob("*.json")))
 
     assert runs() == (1, 1)

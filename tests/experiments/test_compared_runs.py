@@ -198,7 +198,7 @@ def test_a_process_that_dies_fails_its_own_run_alone(tmp_path, capfd):
         patch.syspath_prepend(tmp_path)
         assert main(["compare", str(tmp_path / "few.toml"), "--out", str(tmp_path), "--no-figures", "--jobs", "1"]) == 1
     said = capfd.readouterr()
-    assert "1 runs failed" in said.err and "about to die" in said.err
+    assert "1 run failed" in said.err and "about to die" in said.err
     text = (tmp_path / "table.md").read_text()
     assert "deadly:Deadly · iid · seed 0: its process ended with 7" in text
     assert len(results(tmp_path)) == 2

@@ -141,6 +141,11 @@ def test_where_nothing_is_left_to_change_nothing_is_told_to_help():
     assert "a model of half the params" not in helps(found)
 
 
+def test_one_round_is_not_rounds(capsys):
+    assert main(["privacy", "--rounds", "1", "--devices", "1000", "--epsilon", "8", "--params", "1000"]) == 0
+    assert capsys.readouterr().out.startswith("1 round, 1000 of 1000 devices in each: epsilon 8")
+
+
 def test_the_command_warns_and_says_what_helps(capsys):
     assert main(f"{LINE} --epsilon 1 --params 199210".split()) == 0
     told = capsys.readouterr().out

@@ -27,7 +27,7 @@ def test_rounds_of_a_replay_say_nothing_of_the_time():
 def test_at_the_end_nothing_is_left():
     eta = Eta(1, now=0.0)
     eta.round_over(2.0)
-    assert (eta.seconds(100.0), told(eta, 100.0)) == (0.0, "1 of 1 rounds, 0 s left")
+    assert (eta.seconds(100.0), told(eta, 100.0)) == (0.0, "1 of 1 round, 0 s left")
 
 
 def test_without_a_terminal_nothing_is_shown(capsys):

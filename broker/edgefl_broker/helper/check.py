@@ -14,6 +14,7 @@ from edgefl.checks.report import Finding, ok, parted, problem, skipped, warning
 from edgefl.errors import StoreError, UsageError
 from edgefl.hosting import own_certificate
 from edgefl.hosting.store import is_claimed
+from edgefl.plural import plural
 from edgefl.privacy import accountant
 from edgefl.protocol.topics import Topics
 from edgefl.settings import files
@@ -76,7 +77,7 @@ def keys(subject: Subject) -> Finding:
     """Our keys, what the root says of them, and the roster."""
     folder = KeyFolder(subject.config, lambda name, serial: serial)
     enrolled = len(folder.roster.enrolled)
-    text = f"epoch {folder.keys.epoch}, roster {folder.roster.serial} with {enrolled} devices"
+    text = f"epoch {folder.keys.epoch}, roster {folder.roster.serial} with {plural(enrolled, 'device')}"
     if enrolled < subject.config.least.devices:
         return warning(f"{text}: fewer than [least] devices", "copy the operator's newest roster.json here")
     return ok(text)

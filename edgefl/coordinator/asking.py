@@ -27,12 +27,13 @@ PAST = ("old", "second", "known")  # answers that tell of a round of this run th
 class Asking:
     """`hash` is in every envelope of the federation. `epsilon` is the highest that a helper has signed, `opened_round`
     the newest round of this run that one has opened, as it says, and `rosters` the serial of the one that each goes
-    by. `refused_by`: the helper that has told of a round or an epsilon last."""
+    by. `epsilon_by` and `opened_by`: the helpers that have told so much."""
 
     def __init__(self, terms: Terms, set_digest: bytes, topics: Topics, *, hash: int, patience_s: float) -> None:
         self.terms, self.set_digest, self.patience_s = terms, set_digest, patience_s
         self.closes_at = self.wake_at = 0.0  # set when it first asks
-        self.epsilon, self.opened_round, self.refused_by = 0.0, 0, ""
+        self.epsilon, self.opened_round = 0.0, 0
+        self.epsilon_by = self.opened_by = ""
         self.rosters: dict[str, int] = {}
         self._topics, self._hash = topics, hash
         self._answers: dict[str, Answer] = {}
@@ -94,10 +95,9 @@ class Asking:
     def _note(self, party: Party, answer: Answer) -> str:
         """Note what any answer tells. Returns the code of its reason, or "" if it gives no reason."""
         code = answer.reason.partition(":")[0]
-        self.epsilon = max(self.epsilon, answer.epsilon)
         self.rosters[party.name] = answer.roster
-        if code:
-            self.refused_by = party.name
-        if code in PAST:
-            self.opened_round = max(self.opened_round, answer.round)
+        if answer.epsilon > self.epsilon:
+            self.epsilon, self.epsilon_by = answer.epsilon, party.name
+        if code in PAST and answer.round > self.opened_round:
+            self.opened_round, self.opened_by = answer.round, party.name
         return code

@@ -189,10 +189,13 @@ class RoundCoordinator(Rounds):
         if isinstance(event, RosterRead):
             self._on_roster(self.signing, event, now)
             return
+        if event.epoch > self.signing.epoch:
+            self._doubts = ()  # helpers are asked again
         self.signing.signer = event  # what is retained is signed again
         if self.fence.held:
             self._out += [*self.fence.repeat(), self.announcer.publish_manifest()]
             self._reissue(now)
+            self._maybe_open(now)
 
     def _on_roster(self, signing: Signing, event: RosterRead, now: float) -> None:
         """Devices were enrolled or revoked: a revoked one is not heard from now on, neither asked nor waited for."""

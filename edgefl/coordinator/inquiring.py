@@ -46,7 +46,7 @@ class Inquiring(Leads):
         attempt, part_bytes = self.fence.attempt, self.announcer.manifest.part_bytes
         self._out += inquiry.ask_all(self.signing, attempt, self._answered, part_bytes, now)
 
-    def _on_known(self, inquiry: Inquiry, where: HelperTopic, event: Received) -> None:
+    def _on_known(self, inquiry: Inquiry, where: HelperTopic, event: Received, now: float) -> None:
         """A part of what a helper knows."""
         inquiry.hear(where, event.payload)
         self._hear_roster(inquiry, where.helper)
@@ -54,7 +54,7 @@ class Inquiring(Leads):
             return
         self._inquiry, self._inquired = None, self.signing.epoch
         self._hear(inquiry, asked_round=0)
-        self._skip(inquiry, self.round - 1)
+        self._skip(inquiry, self.round - 1, now)
 
     def _hear_roster(self, asking: Asking, helper: str) -> None:
         """Devices that the helper may know by now are asked again."""

@@ -19,6 +19,7 @@ from ..errors import ProtocolError, UsageError
 from ..history_record import RoundRecord
 from ..masking.propose import propose
 from ..masking.update import bound
+from ..privacy import MOST_EPSILON
 from ..privacy.accountant import Mechanism
 from ..privacy.clipping import ClipState
 from ..privacy.ledger import ROUNDING, Ledger, SaveLedger
@@ -51,7 +52,7 @@ class MaskedTerms:
         self._recalls = moved is None  # before the first commit; or an earlier version has made the last one
         if moved is not None and self._clipping.quantile is not None:
             self.clip, self._within = self._clipping.after(moved.clip, None), moved.within
-        self._rounds, self.ledger = rounds, ledger
+        self._rounds, self.ledger, self._taken = rounds, ledger, 0.0  # taken over: at the word of helpers
         self._known: tuple[Ledger | None, int, Mode, float] = (None, 0, "train", 0.0)
         self._federation, self._run, self._params = manifest.federation, manifest.run, manifest.update_size
         self._whole = sum(run.stop - run.start for run in manifest.update_codec.measured(self._params))
@@ -167,9 +168,27 @@ class MaskedTerms:
         """Whether our ledger says that less is spent."""
         return self.ledger is not None and epsilon > self.ledger.epsilon * (1 + ROUNDING)
 
+    def doubt(self, epsilon: float) -> str:
+        """Why a helper's word that so much is spent, more than our ledger says, is not taken over by itself; "" if it
+        is, or if the operator has said so."""
+        ledger, limit = self.ledger, self.settings.budget or MOST_EPSILON
+        if ledger is None or self.mechanism is None or epsilon <= self.settings.told:
+            return ""
+        own = ledger.epsilon - self._taken
+        if epsilon - own > (limit - own) / 2:
+            return f"more than half of what is left by our own ledger, which has {own:.6g} of {limit:g}"
+        heard = ledger.hear(epsilon, self._run, 0)
+        after = heard.after(self.mechanism, self._run, heard.round + 1)
+        ends = heard.refusal(self.settings.budget, after)
+        return f"which would end the federation: our own ledger has {own:.6g} of {limit:g}" if ends else ""
+
     def hear(self, epsilon: float, round: int) -> list[SaveLedger]:
         """A helper has signed that so much was spent; `round`: of the set that it was asked for."""
-        return [] if self.ledger is None else self._write(self.ledger.hear(epsilon, self._run, round))
+        if self.ledger is None:
+            return []
+        if epsilon > self.settings.told:
+            self._taken += max(0.0, epsilon - self.ledger.epsilon)
+        return self._write(self.ledger.hear(epsilon, self._run, round))
 
     def _write(self, ledger: Ledger) -> list[SaveLedger]:
         if ledger == self.ledger:

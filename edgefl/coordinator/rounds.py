@@ -36,13 +36,13 @@ class Rounds(Watching, Profiling, Summing):
         if self.phase != "waiting" or not self.fence.held:
             return
         self._pass_over()
-        if self.config.rounds is not None and self.round > self.config.rounds:
-            if not self._waits_for_operator(self._misled, now):
-                are = "is" if self.config.rounds == 1 else "are"
-                self._finish(f"{plural(self.config.rounds, 'round')} {are} done", now)
+        done = ""
+        if (rounds := self.config.rounds) is not None and self.round > rounds:
+            done = f"{plural(rounds, 'round')} {'is' if rounds == 1 else 'are'} done"
+        if self._waits_for_operator("; ".join(self._doubts) or (self._misled if done else ""), now):
             return
-        if refusal := self._beyond_budget():
-            self._finish(refusal, now)
+        if end := done or self._beyond_budget():
+            self._finish(end, now)
             return
         if self._inquires(self._next_mode(), now):
             return
@@ -257,6 +257,7 @@ class Rounds(Watching, Profiling, Summing):
             self.signing.advance(params, record.version)
         record = self.signing.record(record)
         record = self._without_forgotten(record)
+        self._answered.learn(record)
         self.admission.influence.learn(record)
         self.resting.learn(record)
         if self.masked is not None:

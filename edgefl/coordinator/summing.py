@@ -97,7 +97,7 @@ class Summing(Inquiring):
         """A part of a helper's answer. One that comes too late changes nothing. See `_look_at_answers`."""
         where = self.topics.answer_part(event.topic)
         if where is not None and self._inquiry is not None and self.fence.held:
-            self._on_known(self._inquiry, where, event)
+            self._on_known(self._inquiry, where, event, now)
             return None
         if where is None or self.phase != "unmasking" or self._unmasking is None or not self.fence.held:
             return None
@@ -169,7 +169,7 @@ class Summing(Inquiring):
         self._unmasking = None
         self.earlier.refuse(tally)
         self._hear(unmasking, self.round)
-        self._skip(unmasking, self.round)
+        self._skip(unmasking, self.round, now)
         if tally.gathering is None:  # else its end is told with that of its orders
             self._out.append(Note("warning", f"round {self.round} abandoned: {why}", round=self.round))
         record, began_at = unmasking.saved.record, unmasking.began_at

@@ -158,10 +158,21 @@ class PrivacySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Epsilon,
         Meta(
             description="Tell devices no less epsilon than this. It is for a restored aggregator whose devices refuse "
-            "its rounds, since they were told of more than any helper knows (`epsilon falls from ...`).",
+            "its rounds, since they were told of more than any helper knows (`epsilon falls from ...`), and for one "
+            "that waits until its operator says that so much is spent.",
             examples=[2.1],
         ),
     ] = 0.0
+    opened: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=2**32 - 1,
+            description="The newest round of this run that helpers have opened. It is for a restored aggregator that "
+            "waits until its operator says that so many rounds were run.",
+            examples=[15],
+        ),
+    ] = 0
     delta: Annotated[float, Meta(gt=0, lt=1, description="The delta of the epsilon that is told.")] = 1e-5
 
     @property

@@ -31,7 +31,7 @@ from edgefl.device.seen import Seen
 from edgefl.device.trust import Keys, Pinned
 from edgefl.errors import ProtocolError
 from edgefl.helper.state import State
-from edgefl.machine import Connected, Disconnected, Note, Publish, Received, Tick, WallClock
+from edgefl.machine import Connected, Disconnected, Note, Publish, Received, Tick, WallClock, WallTime
 from edgefl.masking.exchange import Answer
 from edgefl.privacy import MOST_EPSILON
 from edgefl.privacy.ledger import Ledger, SaveLedger
@@ -67,6 +67,17 @@ def opened_once(**options):
     record = commit_of(out).record
     report(coordinator, out, 3.0)
     return coordinator, record
+
+
+def restored(**options):
+    """A coordinator in an epoch in which no sum was opened yet: its records end an hour ago, with the sum of round 1,
+    and it waits for the second one's."""
+    _, record = opened_once()
+    record = msgspec.structs.replace(record, signer_epoch=0, closed_at=10**9, seconds=10.0)
+    start = {"recent": [record], "round": 2, "version": 1, "attempt": 2, **options.pop("start", {})}
+    coordinator = make_masked(start=start, **options)
+    out = feed(coordinator, WallTime(1e9 + 3600, True), *map(status, FIVE), Connected())
+    return coordinator, report(coordinator, out + nothing_known(coordinator), 1.0)
 
 
 def errors(out) -> list[str]:
@@ -106,27 +117,35 @@ def test_one_refusal_leaves_out_a_thousand_rounds_at_most():
     assert round_in(out).round == LEAP + 2
 
 
-def test_no_refusal_ends_a_federation_by_its_number_of_rounds():
+@pytest.mark.parametrize("opened", [2, 20, 500])
+def test_no_refusal_leaves_out_rounds_for_which_nothing_else_accounts(opened):
     coordinator, _, _ = closed(FIVE, rounds=20)
-    out = feed(coordinator, says(coordinator, "old: ", opened=500), now=2.0)
-    assert round_in(out).round == 20 and not of(out, Finished)
+    out = feed(coordinator, says(coordinator, "old: ", opened=opened), now=2.0)
+    assert round_in(out).state == "waiting" and not of(out, Finished)
+    assert commit_of(out).record.why.endswith("refuses to open the sum: old: ")
+    (error,) = errors(out)
+    assert f"helper north has signed that round {opened} of 20 was opened" in error
+    assert f"set [privacy] opened = {opened} and start it again; else the helper is at fault" in error
 
 
 def old(coordinator, opened: int, now: float):
     return feed(coordinator, says(coordinator, f"old: round {opened} was opened", opened=opened), now=now)
 
 
-def led_to_the_end(**options):
-    """A coordinator with twenty rounds whose helper has refused two of them as old; what the second refusal did."""
-    coordinator, _, _ = closed(FIVE, rounds=20, **options)
-    out = old(coordinator, 19, 2.0)
-    assert round_in(out).round == 20
-    report(coordinator, out, 3.0)
-    return coordinator, old(coordinator, 20, 4.0)
+def led_to_the_end(rounds: int = 5, **options):
+    """A coordinator with so few rounds whose helper has had one left out, and opens no other; what it did then."""
+    coordinator, _ = restored(rounds=rounds, **options)
+    opened = coordinator.round + 1
+    out = old(coordinator, opened, 2.0)
+    assert round_in(out).round == opened + 1
+    while coordinator.phase == "open":
+        report(coordinator, out, 3.0)
+        out = feed(coordinator, says(coordinator, "few: of 5"), now=4.0)
+    return coordinator, out
 
 
-def test_nor_do_two_and_the_operator_is_told_what_to_do():
-    """Else two refusals, true or false, would end it with the model that it has, as if its rounds had been run."""
+def test_a_lead_does_not_end_a_federation_and_the_operator_is_told_what_to_do():
+    """Else refusals, true or false, would end it with the model that it has, as if its rounds had been run."""
     coordinator, out = led_to_the_end()
     assert not of(out, Finished) and coordinator.phase == "waiting" and round_in(out).state == "waiting"
     (error,) = errors(out)
@@ -142,11 +161,13 @@ def test_with_correlated_noise_it_is_told_to_begin_another_run():
     """More rounds than the noise was made for would end the federation instead."""
     banded = msgspec.structs.replace(NOISY, noise="banded", band=2, separation=2, share=1.0)
     ledger = Ledger(fingerprint(ROOT.public), NOISY.delta)
-    coordinator, out = led_to_the_end(start={"masked": terms_maker(banded, ledger=ledger, rounds=20)})
+    maker = terms_maker(banded, ledger=ledger, rounds=7)
+    maker.ledger = ledger.spend(maker.mechanism, RUN, 1, "the first sum")
+    coordinator, out = led_to_the_end(7, start={"masked": maker})
     assert "begin another run" in errors(out)[0] and "raise" not in errors(out)[0]
     config = msgspec.structs.replace(coordinator.config, rounds=30)
     (end,) = of(feed(coordinator, Reconfigured(config, coordinator.gate.settings), now=5.0), Finished)
-    assert "of 20: correlated noise is accounted for these rounds alone" in end.reason
+    assert "of 7: correlated noise is accounted for these rounds alone" in end.reason
 
 
 def test_a_profile_that_is_ordered_meanwhile_is_refused_by_what_it_would_wait_for():
@@ -157,8 +178,8 @@ def test_a_profile_that_is_ordered_meanwhile_is_refused_by_what_it_would_wait_fo
 
 def test_a_restart_does_not_end_it_either():
     _, out = led_to_the_end()
-    start = {"recent": [commit_of(out).record], "round": 21, "version": 0, "attempt": 2, "watched": True}
-    again = make_masked(rounds=20, start=start)
+    start = {"recent": [commit_of(out).record], "round": 6, "version": 1, "attempt": 3, "watched": True}
+    again = make_masked(rounds=5, start=start)
     out = feed(again, *map(status, FIVE), Connected(), now=5.0)
     assert not of(out, Finished) and errors(out)
     assert any("raise [rounds] rounds" in line for line in again.summary(6.0).advice)
@@ -166,23 +187,24 @@ def test_a_restart_does_not_end_it_either():
 
 def test_it_goes_on_once_the_operator_has_raised_the_number_of_rounds_and_ends_after_a_sum_was_opened():
     coordinator, _ = led_to_the_end(start={"watched": True})
-    config = msgspec.structs.replace(coordinator.config, rounds=21)
+    config = msgspec.structs.replace(coordinator.config, rounds=6)
     out = feed(coordinator, Reconfigured(config, coordinator.gate.settings), now=5.0)
-    assert round_in(out).round == 21
+    assert round_in(out).round == 6
     assert not any("[rounds] rounds" in line for line in coordinator.summary(5.5).advice)
     out = report(coordinator, out, 6.0)
-    helper = make_helper(state=State(serial=1, signer_epoch=1, run=RUN, round=20, epoch=1))
+    helper = make_helper(state=State(serial=1, signer_epoch=1, run=RUN, round=3, epoch=1))
     out = feed(coordinator, *answer_of(helper, asked(out)), now=7.0)
     assert commit_of(out).record.state == "committed" and not commit_of(out).record.led
-    assert [done.reason for done in of(out, Finished)] == ["21 rounds are done"]
+    assert [done.reason for done in of(out, Finished)] == ["6 rounds are done"]
 
 
 def test_a_federation_whose_last_sum_was_opened_after_a_lead_ends_as_any_other():
-    coordinator, _, _ = closed(FIVE, rounds=20)
-    out = report(coordinator, old(coordinator, 19, 2.0), 3.0)
-    helper = make_helper(state=State(serial=1, signer_epoch=1, run=RUN, round=19, epoch=1))
-    out = feed(coordinator, *answer_of(helper, asked(out)), now=4.0)
-    assert [done.reason for done in of(out, Finished)] == ["20 rounds are done"]
+    coordinator, _ = restored(rounds=5)
+    out = report(coordinator, old(coordinator, 3, 2.0), 3.0)
+    helper = make_helper(state=State(serial=1, signer_epoch=1, run=RUN, round=3, epoch=1))
+    out = report(coordinator, feed(coordinator, *answer_of(helper, asked(out)), now=4.0), 5.0)
+    out = feed(coordinator, *answer_of(helper, asked(out)), now=6.0)
+    assert [done.reason for done in of(out, Finished)] == ["5 rounds are done"]
 
 
 def test_once_a_sum_was_opened_no_helper_leaves_out_rounds():
@@ -375,6 +397,9 @@ def test_a_helper_that_says_the_most_leaves_a_ledger_that_a_start_can_read():
     privacy = msgspec.structs.replace(NOISY, budget=None)
     ledger = Ledger(fingerprint(ROOT.public), NOISY.delta)
     coordinator, _, _ = closed(FIVE, start={"masked": terms_maker(privacy, ledger=ledger)})
+    assert not of(feed(coordinator, says(coordinator, "epsilon: so", epsilon=MOST_EPSILON), now=2.0), SaveLedger)
+    coordinator, _, _ = closed(FIVE, start={"masked": terms_maker(privacy, ledger=ledger)})
+    coordinator.masked.settings = msgspec.structs.replace(privacy, told=MOST_EPSILON)  # as its operator says
     out = feed(coordinator, says(coordinator, "epsilon: so", epsilon=MOST_EPSILON), now=2.0)
     saved = of(out, SaveLedger)[-1].ledger
     assert saved.epsilon == MOST_EPSILON and Ledger.of_text(saved.to_text(), saved.root, saved.delta) == saved

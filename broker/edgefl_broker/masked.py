@@ -49,7 +49,7 @@ def masked_terms(
         privacy, manifest, most=most, fleet=masked_fit.fleet_of(config), features=config.features,
         rounds=config.rounds.rounds or 0, helpers=helpers.read.parties, certificates=helpers.read.certificates,
         ledger=None if privacy.noise == "none" else store.ledger(fingerprint(helpers.root), privacy.delta),
-        moved=store.clip(),
+        moved=None if privacy.clip_quantile is None else store.clip(),  # one that is fixed needs none
     )  # fmt: skip
 
 

@@ -7,29 +7,36 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import msgspec
 import numpy as np
 import pytest
 from edgefl_agent.store import AgentStore
 from edgefl_broker.journal import Journal
+from edgefl_broker.masked import HelperFolder, masked_terms
 from edgefl_broker.models import KEPT_MODELS
 from edgefl_broker.round_rows import KEPT_RECORDS
 from edgefl_broker.store import AggregatorStore
 from kept import slot
+from masked_rounds import MANIFEST, PRIVACY, helper_certificate, helper_keys, party
 
-from edgefl.coordinator.events import LateUpdate
+from edgefl.coordinator.events import HelpersRead, LateUpdate
 from edgefl.coordinator.quarantine import Suspect
 from edgefl.device.budget import Spent
 from edgefl.device.events import Outbox
 from edgefl.errors import StoreError
 from edgefl.history_record import RoundRecord
+from edgefl.hosting.config import AggregatorConfig
 from edgefl.hosting.store import claim
 from edgefl.privacy.accountant import Mechanism
 from edgefl.privacy.clipping import ClipState
 from edgefl.privacy.ledger import Ledger
+from edgefl.settings import RoundSettings
 from edgefl.strategies import State
 from edgefl.strategies.checkpoint import pack
+from edgefl.transports.settings import MqttConfig
 
 PARAMS = np.arange(4, dtype=np.float32)
 
@@ -477,6 +484,28 @@ def test_i12_a_damaged_clip_is_an_error_and_not_the_first_one(tmp_path: Path) ->
     store._db.execute("UPDATE meta SET value = replace(value, '3', '5') WHERE key = 'clip'")
     with pytest.raises(StoreError, match="adaptive clip is damaged: put a backup"):
         store.clip()
+
+
+def test_a_clip_that_is_fixed_needs_none_of_the_disk(tmp_path: Path) -> None:
+    """An aggregator whose clip moved once starts with a fixed one, whatever has become of the other."""
+    store = AggregatorStore(tmp_path)
+    store.resume("plan", PARAMS)
+    store.commit(record(1), PARAMS + 1, clip=ClipState(3.0))
+    store._db.execute("UPDATE meta SET value = replace(value, '3', '5') WHERE key = 'clip'")
+    helpers = SimpleNamespace(read=HelpersRead((party(helper_keys()),), (helper_certificate(helper_keys()),)), root=b"")
+    settings: dict[str, Any] = {
+        "federation": "fleet",
+        "model": "start.onnx",
+        "mqtt": MqttConfig("mqtt://here"),
+        "privacy": PRIVACY,
+    }
+    config = AggregatorConfig(**settings, rounds=RoundSettings(expect=5))
+    terms = masked_terms(config, MANIFEST, cast(HelperFolder, helpers), store)
+    assert terms is not None and (terms.clip, terms.moved) == (PRIVACY.clip, None)
+    settings["privacy"] = msgspec.structs.replace(PRIVACY, clip_quantile=0.5)
+    moving = AggregatorConfig(**settings, rounds=RoundSettings(expect=5))
+    with pytest.raises(StoreError, match="adaptive clip is damaged: put a backup"):
+        masked_terms(moving, MANIFEST, cast(HelperFolder, helpers), store)
 
 
 def test_i12_a_damaged_table_of_suspects_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

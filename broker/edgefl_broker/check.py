@@ -185,7 +185,8 @@ def keys(federation: Federation) -> Finding:
     if not enrolled:
         return warning("no device is enrolled", "edgefl keys add NAME, then copy roster.json here")
     helpers = f", helpers {', '.join(config.privacy.helper_names)}" if config.privacy.masked else ""
-    return ok(f"{config.keys.dir}: signer and roster can be used, {plural(enrolled, 'device')} enrolled{helpers}")
+    roster_is = f"roster {roster.serial} with {plural(enrolled, 'device')}"  # as a helper's --check tells of its own
+    return ok(f"{config.keys.dir}: the signer can be used, {roster_is}{helpers}")
 
 
 def certificate(federation: Federation) -> Finding:

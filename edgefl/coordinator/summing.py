@@ -31,6 +31,7 @@ from .saved_ask import SavedAsk
 from .summed_profile import SummedProfile
 from .tally import Tally
 from .unmasking import NotOpened, Total, Unmasking
+from .unopened import ALL_AT_ONCE, BOXES, SMALLER
 
 
 class Summing(Inquiring):
@@ -51,14 +52,15 @@ class Summing(Inquiring):
         return MaskedSum(terms, self.masked.certificates, self.resting.at(self.round), left_out)
 
     def _begin_unmasking(
-        self, masked: MaskedSum, record: RoundRecord, now: float, began_at: float | None = None
+        self, masked: MaskedSum, record: RoundRecord, now: float, larger: Unmasking | None = None
     ) -> None:
-        """The round is closed with enough updates: have the helpers open their sum. `began_at`: when they were asked
-        for a larger one."""
+        """The round is closed with enough updates: have the helpers open their sum. `larger`: what they were asked
+        before, and have refused."""
         saved = SavedAsk(record, masked.terms, masked.entries, masked.sums)
         self.phase = "unmasking"
         self._unmasking = self._unmask(saved)
-        self._unmasking.began_at = began_at
+        if larger is not None:
+            self._unmasking.began_at, self._unmasking.refused = larger.began_at, larger.refused + 1
         assert self.masked is not None
         self._out += [*self.masked.spend(saved.terms), SaveAsk(saved)]
         text = f"round {self.round}: {len(saved.entries)} masked updates, asking {', '.join(self._unmasking.silent)}"
@@ -112,13 +114,16 @@ class Summing(Inquiring):
 
     def _refused(self, unmasking: Unmasking, error: NotOpened, now: float) -> Closed | None:
         """A helper does not open the set: the round is over, or (None) it is asked for a smaller one."""
-        out = self._leave_out(error, unmasking.saved.entries, now)
+        out, disbelieved = self._leave_out(error, unmasking.saved.entries, now)
         tells_more = unmasking.epsilon > unmasking.terms.epsilon  # so it opens no set under these terms
-        left = None if tells_more else self._without(out, now)
-        if left is None:
-            return self._not_opened(str(error), now)
-        self._begin_unmasking(*left, now, unmasking.began_at)
-        return None
+        goes_on = not tells_more and unmasking.refused < SMALLER
+        left = self._without(out, now) if goes_on else None
+        if left is not None:
+            self._begin_unmasking(*left, now, unmasking)
+            return None
+        if out and unmasking.refused >= SMALLER:
+            disbelieved = f"it has refused {SMALLER} larger sets of this round for other devices: {ALL_AT_ONCE}"
+        return self._not_opened("; ".join(filter(None, (str(error), disbelieved))), now)
 
     def _look_at_answers(self, now: float) -> Closed | RoundRecord | None:
         """The round is over without a model; or its mean is added to the strategy, and this is its record; or (None)
@@ -156,7 +161,7 @@ class Summing(Inquiring):
             payload = params_to_bytes(total.delta)
             self.strategy.add(Update("", total.weight, codecs.get("raw32"), payload))
         for helper, devices in total.unopened:
-            self._bar_unopened(helper, devices, unmasking.saved.entries, now)
+            self._believe(BOXES, helper, devices, unmasking.saved.entries, now)
         self._unmasking = None
         self._answered.learn(record)
         self._hear(unmasking, self.round)

@@ -61,6 +61,7 @@ class Unmasking(Asking):
         super().__init__(saved.terms, saved.ask().set_digest, topics, hash=hash, patience_s=patience_s)
         self.saved, self._groups = saved, saved.groups
         self.began_at: float | None = None
+        self.refused = 0  # larger sets of this round
 
     def begin(self, now: float) -> None:
         """Helpers have time from now on: they could not hear, or not answer, before."""

@@ -11,12 +11,14 @@ helper opens a set with one. So its signed word is believed. A device that seals
 A helper may lie, and name honest devices. It could refuse every sum anyway; but by leaving devices out it could also
 narrow a set down to a few devices that it knows. So a set never falls below the least that devices were told, and
 helpers leave out a quarter of the devices at most. Beyond that no helper is believed, and the operator has to find out
-which side is at fault.
+which side is at fault. Nor can it hold a round up by naming device after device: an honest one names all of a kind at
+once, up to MAX_NAMED, so it is asked for SMALLER smaller sets at most.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import NamedTuple
 
 import msgspec
 
@@ -28,22 +30,43 @@ from .barring import Barring
 from .masked_sum import MaskedSum
 from .unmasking import NotOpened
 
-CODE, UNLISTED = "box", "roster"  # protocol/refusals.py
-ROSTERS = ("unknown", "revoked", "signature")  # refusals of devices that the rosters name differently
+OF_ROSTERS = ("unknown", "revoked", "signature")  # refusals of devices that the rosters name differently
 SHARE = 4  # one in so many devices may be left out by the word of helpers; one device always
+SMALLER = 3  # sets in a round, each without the devices that the helper has named: by roster, signature and box
+ALL_AT_ONCE = "an honest helper names all of a kind at once, up to a hundred; look at it if that goes on"
+
+
+class Fault(NamedTuple):
+    """Why a helper opens no set with some devices. `code`: of their updates (protocol/refusals.py). `refused` is for
+    the device; `says` and `remedy` are for the operator, where the helper names too many."""
+
+    code: str
+    refused: str
+    says: str
+    remedy: str
+
+
+BOXES = Fault(
+    "box", "can't open what it has sealed", "it can't open what {} have sealed",
+    "none of them is barred, since the helper may be at fault. Look at both: revoke devices that are hostile, or take "
+    "another helper",
+)  # fmt: skip
+ROSTERS = Fault(
+    "roster", "does not have it in its roster as ours has it", "its roster has {} not as ours has them",
+    "none of them is left out, and no sum is opened. Copy the newest roster.json to its machine, and here; if it says "
+    "so still, it is at fault",
+)  # fmt: skip
 
 
 class Unopened(Barring):
     """Each method adds what the host has to do to `_out`."""
 
-    def _leave_out(self, error: NotOpened, shown: Collection[str], now: float) -> list[str]:
+    def _leave_out(self, error: NotOpened, shown: Collection[str], now: float) -> tuple[list[str], str]:
         """The devices that a set is to be asked for without, of those that the helper was shown and refuses to open;
-        none, if it is not believed."""
+        none, if it is not believed, and then why."""
         if not error.unopened:
-            return []
-        if error.code in ROSTERS:
-            return self._set_aside(error.helper, error.unopened, shown)
-        return self._bar_unopened(error.helper, error.unopened, shown, now)
+            return [], ""
+        return self._believe(ROSTERS if error.code in OF_ROSTERS else BOXES, error.helper, error.unopened, shown, now)
 
     @property
     def _left_out(self) -> set[str]:
@@ -51,7 +74,7 @@ class Unopened(Barring):
         it has another roster takes none of them back into this round."""
         masked = None if self.tally is None else self.tally.masked
         now = frozenset() if masked is None else masked.left_out
-        return {*self.unlisted.devices, *self.admission.quarantine.those(CODE), *now}
+        return {*self.unlisted.devices, *self.admission.quarantine.those(BOXES.code), *now}
 
     def _is_too_many(self, new: Collection[str], shown: Collection[str]) -> bool:
         """Whether so many `new` ones, of those that were shown, would be more than helpers may leave out. Where too few
@@ -59,45 +82,39 @@ class Unopened(Barring):
         out = self._left_out
         return len(out.union(new)) > max(1, len(out.union(shown)) // SHARE)
 
-    def _set_aside(self, helper: str, named: Collection[str], shown: Collection[str]) -> list[str]:
-        """Ask none of these devices until a roster is replaced: they're honest, and the helper does not know them."""
+    def _believe(
+        self, fault: Fault, helper: str, named: Collection[str], shown: Collection[str], now: float
+    ) -> tuple[list[str], str]:
+        """Leave out the devices that the helper names of those that it was shown, and refuse their updates. Returns
+        these devices; none, if it is not believed, and then why."""
         found = sorted(set(named).intersection(shown))
-        new = set(found) - self.unlisted.devices
+        known = self.unlisted.devices if fault is ROSTERS else self.admission.quarantine.inside
+        new = [device for device in found if device not in known]
         if self._is_too_many(new, shown):
-            text = (
-                f"helper {helper} says that its roster has {len(new)} of {len(shown)} devices not as ours has them, "
-                f"after {len(self._left_out)} before: none of them is left out, and no sum is opened. Copy the newest "
-                "roster.json to its machine, and here; if it says so still, it is at fault"
-            )
-            self._out.append(Note("error", text, round=self.round))
-            return []
-        for device in found:
-            error = ProtocolError(f"helper {helper}'s roster does not have it as ours has: rejected", UNLISTED)
+            which, before = f"{len(new)} of {len(shown)} devices", len(self._left_out)
+            most = f"more than a quarter{f', with {before} before' if before else ''}"
+            why = f"helper {helper} says that {fault.says.format(which)}: {most}, so {fault.remedy}"
+            self._out.append(Note("error", why, f"too many of {helper}", self.round))
+            return [], why
+        for device in found if fault is ROSTERS else new:
+            error = ProtocolError(f"helper {helper} {fault.refused}: rejected", fault.code)
             self._out += self.reception.receipts.reject(UpdateTopic(device, self.round, 0), error)
-        self.unlisted.name(helper, found)
-        for text in self.unlisted.advice() if found else ():
-            self._out.append(Note("warning", text, f"roster of {helper}", self.round))
-        return found
+        if fault is ROSTERS:
+            self._set_aside(helper, found)
+        else:
+            self._bar_at_once(new, now)
+        return found, ""
 
-    def _bar_unopened(self, helper: str, named: Collection[str], shown: Collection[str], now: float) -> list[str]:
-        """Bar the devices that this helper names of those that it was shown; those that are barred; or
-        none, if it is not believed."""
-        found = sorted(set(named).intersection(shown))
-        new = [device for device in found if not self.admission.quarantine.why(device)]
-        if self._is_too_many(new, shown):
-            text = (
-                f"helper {helper} says that it can't open what {len(new)} of {len(shown)} devices have sealed, after "
-                f"{len(self._left_out)} before: none of them is barred, since the helper may be at fault. Look at "
-                "both: revoke devices that are hostile, or take another helper"
-            )
-            self._out.append(Note("error", text, round=self.round))
-            return []
-        for device in new:
-            error = ProtocolError(f"helper {helper} can't open what it has sealed: rejected", CODE)
-            self._out += self.reception.receipts.reject(UpdateTopic(device, self.round, 0), error)
-            self.admission.bar(device, CODE, now)
+    def _set_aside(self, helper: str, devices: Collection[str]) -> None:
+        """Ask none of these devices until a roster is replaced: they're honest, and the helper does not know them."""
+        self.unlisted.name(helper, devices)
+        for text in self.unlisted.advice() if devices else ():
+            self._out.append(Note("warning", text, f"roster of {helper}", self.round))
+
+    def _bar_at_once(self, devices: Collection[str], now: float) -> None:
+        for device in devices:
+            self.admission.bar(device, BOXES.code, now)
         self._bar_pending()
-        return found
 
     def _without(self, devices: Collection[str], now: float) -> tuple[MaskedSum, RoundRecord] | None:
         """The sum of all other devices, and the round's record with it; None if it can't be asked for."""

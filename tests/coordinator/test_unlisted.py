@@ -205,11 +205,46 @@ def test_no_helper_leaves_out_more_than_a_quarter_of_the_devices_by_its_roster()
     assert any("4 of 12 devices not as ours" in text for text in warnings(out, "error"))
 
 
-def names(coordinator, devices, serial=1, *, code="unknown"):
+def test_record_log_and_status_tell_what_to_do_where_it_lacks_more_until_the_roster_is_there():
+    coordinator, _, out = begin(DEVICES, start={"watched": True})
+    helper = make_helper(roster=roster(DEVICES[:8]))
+    told = (
+        "helper north says that its roster has 4 of 12 devices not as ours has them: more than a quarter, so none of "
+        "them is left out, and no sum is opened. Copy the newest roster.json to its machine, and here"
+    )
+    for now in (2.0, 4.0):
+        out = feed(coordinator, *answer_of(helper, asked(out)), now=now)
+        abandoned(out, told)
+        assert any(told in text for text in warnings(out, "error"))
+        assert any(told in line for line in coordinator.summary(now).advice)
+        out = report(coordinator, out, DEVICES, now + 1)
+    helper.step(HelpersRoster(numbered(2)), 0.0)
+    out = opened(coordinator, helper, out, 6.0)
+    assert commit_of(out).record.devices == list(DEVICES)
+    assert not any("roster" in line for line in coordinator.summary(7.0).advice)
+
+
+@pytest.mark.parametrize("code", ["unknown", "box"])
+def test_a_helper_that_names_one_device_at_a_time_holds_a_round_for_four_answers_at_most(code, monkeypatch):
+    """However many it may leave out: an honest one names all of a kind at once."""
+    monkeypatch.setattr("edgefl.coordinator.unopened.SHARE", 2)
+    coordinator, _, _ = begin(DEVICES)
+    now = 1.0
+    for device in DEVICES:
+        now += PRIVACY.helper_s - 1
+        out = names(coordinator, device, code=code, now=now)
+        if coordinator.phase != "unmasking":
+            break
+    assert device == DEVICES[3] and now <= 1 + 4 * PRIVACY.helper_s
+    abandoned(out, "it has refused 3 larger sets of this round for other devices: an honest helper names all")
+    assert round_in(out).cohort == list(DEVICES[4:]), "what it has said counts in the next round"
+
+
+def names(coordinator, devices, serial=1, *, code="unknown", now=2.0):
     """The helper refuses the set because of these devices, by the roster of this serial."""
     unmasking = coordinator._unmasking
     answer = Answer(unmasking.terms.digest, unmasking.set_digest, 0, 0.0, (), f"{code}: so", tuple(devices), serial)
-    return feed(coordinator, said(coordinator, answer), now=2.0)
+    return feed(coordinator, said(coordinator, answer), now=now)
 
 
 def test_a_quarter_is_counted_over_rosters_and_sealed_nonsense():

@@ -15,7 +15,7 @@ from daemons import Running
 from edgefl_agent.ledger import Reader
 from edgefl_broker.helper.config import HelperConfig
 from edgefl_broker.helper.daemon import HelperDaemon
-from enrolled import unpack
+from enrolled import roster, unpack
 from keyed_fleet import KeyedFleet
 
 from edgefl.errors import UsageError
@@ -121,7 +121,7 @@ def test_check_looks_at_the_helpers_certificates(tmp_path: Path) -> None:
         words += [word for each in sets for word in ("--set", each)]
         assert "helper-north.json" in checked(words)
         enrolment.add(fleet.keys, ["north"], role="helper")
-        assert "3 devices enrolled, helpers north" in checked(words)
+        assert f"roster {roster(fleet.keys).serial} with 3 devices, helpers north" in checked(words)
 
 
 def checked(words: list[str]) -> str:

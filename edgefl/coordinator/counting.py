@@ -44,12 +44,15 @@ class Counting:
         self._presence, self._held, self._admission, self._signing = presence, held, admission, signing
 
     def count(self, tally: Tally, where: UpdateTopic, blob: bytes, now: float) -> list[Action]:
-        """Add a whole update of the open round."""
+        """Add a whole update of the open round. ProtocolError for one under terms of before the round was opened again,
+        with other keys of a helper: its device has made another, and would take a receipt for the word on that."""
         try:
             judged = self._add(tally.mode, where, blob, 0) if tally.masked is None else self._mask(tally, where, blob)
             if isinstance(tally.gathering, Gathering):
                 tally.gathering.add(judged.header, memoryview(blob)[judged.header.size :])
         except (ProtocolError, CodecError) as error:
+            if error.code == "terms":
+                raise
             tally.reject(where.device)
             return self._reject(where, error, now, tally)
         tally.count(where.device, judged)

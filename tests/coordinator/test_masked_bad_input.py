@@ -56,6 +56,22 @@ def test_an_update_for_other_terms_is_refused():
     reject(blob, why="other terms")
 
 
+def test_an_update_under_old_keys_of_a_helper_that_comes_late_does_not_cost_the_newer_one():
+    """The round was opened again with new keys, and its device has trained again: a receipt would be about that."""
+    coordinator, terms = open_masked(*DEVICES[:3])
+    maker = terms_maker(keys=[helper_keys(epoch=2)])
+    place = {"round": terms.round, "version": terms.version, "model_sha256": terms.model_sha256}
+    former = Terms.read(maker.terms(**place, manifest=terms.manifest).text)
+    out = feed(coordinator, *masked_parts(former, "a"), now=1.0)
+    assert word(out, "a") is None and any("for other terms" in note.text for note in of(out, Note))
+    assert coordinator.tally.is_waiting_for("a"), "its newer one may be under way"
+    for device in "abc":
+        out = feed(coordinator, *masked_parts(terms, device), now=2.0)
+        assert word(out, device).outcome == "counted"
+    record = commit_of(feed(coordinator, *answer_of(make_helper(), asked(out)), now=3.0)).record
+    assert record.devices == list("abc")
+
+
 def test_a_masked_vector_that_another_key_has_signed_is_refused():
     reject(lambda terms: masked_blob(terms, "a", key=device_key("b")), why="not signed")
 

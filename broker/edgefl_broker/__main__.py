@@ -8,7 +8,6 @@ import sys
 from edgefl.errors import UsageError
 from edgefl.hosting import command, daemon, hygiene, log_lines
 from edgefl.hosting.config import AggregatorConfig
-from edgefl.hosting.log_lines import print_error
 from edgefl.hosting.reload import on_hangup
 from edgefl.machine import Stop
 from edgefl.settings import files
@@ -22,15 +21,11 @@ def main(argv: list[str] | None = None) -> int:
     if argv is None:
         hygiene.harden()
     options = make_parser().parse_args(argv)
-    if options.print_config:
-        return command.print_config(options, AggregatorConfig)
-    if options.check:
-        return command.run(options, lambda: check(options))
-    if options.json is True:
-        print_error("--json needs a FILE for the history, or --check")
-        return UsageError.exit_code
     live = sys.stderr.isatty() and options.log_format == "text"
-    return command.run(options, lambda: run(options, live=live))
+    return command.start(
+        options, AggregatorConfig, check=lambda: check(options), work=lambda: run(options, live=live),
+        lone_json="--json needs a FILE for the history, or --check",
+    )  # fmt: skip
 
 
 def make_parser() -> command.Parser:
@@ -40,12 +35,7 @@ def make_parser() -> command.Parser:
         description="Run a federation's rounds: average the updates of whichever devices report over MQTT.",
         example="edgefl-aggregator --print-config > aggregator.toml\n  edgefl-aggregator --config aggregator.toml",
     )
-    what = parser.add_argument_group("what to do, one of").add_mutually_exclusive_group(required=True)
-    what.add_argument("--config", metavar="FILE", help="run the federation of this aggregator.toml")
-    what.add_argument("--print-config", action="store_true", help="print a sample configuration and end")
-    add = parser.add_argument_group("the run").add_argument
-    command.add_check_options(parser, json=False)
-    command.add_set_option(add)
+    add = command.add_daemon_options(parser, "run the federation of this aggregator.toml", json=False)
     add(
         "--json",
         metavar="FILE",
@@ -58,8 +48,6 @@ def make_parser() -> command.Parser:
         action="store_true",
         help="start although another aggregator has claimed the federation; only if that one is gone for good",
     )
-    command.add_common_options(parser, level="info")
-    command.add_program_options(parser)
     return parser
 
 

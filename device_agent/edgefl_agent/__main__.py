@@ -9,9 +9,8 @@ from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from edgefl.errors import EdgeFLError, UsageError
+from edgefl.errors import EdgeFLError
 from edgefl.hosting import daemon, hygiene, launch, log_lines
-from edgefl.hosting.log_lines import print_error
 from edgefl.hosting.reload import on_hangup
 from edgefl.machine import Stop
 from edgefl.settings import files
@@ -45,16 +44,8 @@ def main(argv: list[str] | None = None) -> int:
         code: int = getattr(import_module(f".{module}", __package__), function)(words[1:])
         return code
     options: Any = launch.plain(words, **UNASKED) or make_parser().parse_args(words)
-    if options.print_config:
-        from edgefl.hosting.command import print_config
-
-        return print_config(options, AgentConfig)
-    if options.check:
-        return launch.run(options, lambda: check(options))
-    if options.json:
-        print_error("--json goes with --check")
-        return UsageError.exit_code
-    return launch.run(options, lambda: run(options.config, options.set))
+    work = partial(run, options.config, options.set)
+    return launch.start(options, AgentConfig, check=lambda: check(options), work=work)
 
 
 def make_parser() -> Parser:
@@ -67,15 +58,8 @@ def make_parser() -> Parser:
         f"their own: {', '.join(COMMANDS)}; edgefl-agent COMMAND --help explains each.",
         example="edgefl-agent --print-config > agent.toml\n  edgefl-agent --config agent.toml",
     )
-    what = parser.add_argument_group("what to do, one of").add_mutually_exclusive_group(required=True)
-    what.add_argument(
-        "--config", metavar="FILE", action="append", help="run by this agent.toml; given several times, as many agents"
-    )
-    what.add_argument("--print-config", action="store_true", help="print a sample configuration and end")
-    command.add_check_options(parser)
-    command.add_set_option(parser.add_argument_group("the run").add_argument, "limits.nice=19")
-    command.add_common_options(parser, level="info")
-    command.add_program_options(parser)
+    work = "run by this agent.toml; given several times, as many agents"
+    command.add_daemon_options(parser, work, "limits.nice=19", several=True)
     return parser
 
 

@@ -14,15 +14,14 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any, NoReturn
 
-from msgspec import Struct
-
 from .. import __version__
-from ..errors import UsageError, nearest
-from ..settings.render import render
+from ..errors import nearest
 from .launch import check_sets as check_sets
 from .launch import checked as checked
+from .launch import print_config as print_config
 from .launch import run as run
-from .log_lines import FORMATS, log_to_stderr, print_error
+from .launch import start as start
+from .log_lines import FORMATS, log_to_stderr
 
 LEVELS = ("debug", "info", "warning", "error")
 SHELLS = ("bash", "zsh", "tcsh")
@@ -84,7 +83,23 @@ def add_set_option(add: Callable[..., Any], example: str = "train.lr=0.05") -> N
     add("--set", metavar="KEY=VALUE", action="append", default=[], help=help)
 
 
-def add_check_options(parser: Parser, *, json: bool = True) -> None:
+def add_daemon_options(
+    parser: Parser, work: str, setting: str = "train.lr=0.05", *, several: bool = False, json: bool = True
+) -> Callable[..., Any]:
+    """The options that all daemons have; returns what adds others to its run. `work` is what --config does, `several`:
+    with more than one file; `setting` an example for --set."""
+    what = parser.add_argument_group("what to do, one of").add_mutually_exclusive_group(required=True)
+    what.add_argument("--config", metavar="FILE", action="append" if several else "store", help=work)
+    what.add_argument("--print-config", action="store_true", help="print a sample configuration and end")
+    add_check_options(parser, json=json)
+    add: Callable[..., Any] = parser.add_argument_group("the run").add_argument
+    add_set_option(add, setting)
+    add_common_options(parser, level="info")
+    add_program_options(parser)
+    return add
+
+
+def add_check_options(parser: Parser, *, json: bool) -> None:
     """The options that look instead of running; `json`: add --json, which the program has not for anything else."""
     add = parser.add_argument_group("to look, and not to run").add_argument
     add(
@@ -95,15 +110,6 @@ def add_check_options(parser: Parser, *, json: bool = True) -> None:
     )
     if json:
         add("--json", action="store_true", help="with --check: print JSON")
-
-
-def print_config(options: argparse.Namespace, schema: type[Struct]) -> int:
-    """The sample of a configuration file, whose values are the defaults; returns the exit code."""
-    if options.set:
-        print_error("--set changes a configuration file: give --config, or leave --set out")
-        return UsageError.exit_code
-    print(render(schema), end="")
-    return 0
 
 
 def add_program_options(parser: Parser) -> None:

@@ -10,9 +10,11 @@ from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+
 from ..errors import UsageError
 from . import daemon
-from .log_lines import log_to_stderr
+from .log_lines import log_to_stderr, print_error
 
 if TYPE_CHECKING:
     import argparse
@@ -42,6 +44,33 @@ def run(options: Options, work: Callable[[], int | None]) -> int:
     """Do the work with the log that the common options ask for; returns the exit code."""
     log_to_stderr(options.log_level, options.log_format)
     return daemon.exit_code(work, options.debug)
+
+
+def start(
+    options: Options, schema: type[Struct], *, check: Callable[[], int], work: Callable[[], None],
+    lone_json: str = "--json goes with --check",
+) -> int:  # fmt: skip
+    """Do the one thing of a daemon that its options ask for, and return the exit code: print a sample of its
+    configuration, `check` it, or do its `work`. `lone_json` says what --json without its FILE is good for."""
+    if options.print_config:
+        return print_config(options, schema)
+    if options.check:
+        return run(options, check)
+    if options.json is True:
+        print_error(lone_json)
+        return UsageError.exit_code
+    return run(options, work)
+
+
+def print_config(options: Options, schema: type[Struct]) -> int:
+    """The sample of a configuration file, whose values are the defaults; returns the exit code."""
+    if options.set:
+        print_error("--set changes a configuration file: give --config, or leave --set out")
+        return UsageError.exit_code
+    from ..settings.render import render
+
+    print(render(schema), end="")
+    return 0
 
 
 def checked(options: Options) -> str:

@@ -18,11 +18,7 @@ def main(argv: list[str] | None = None) -> int:
     if argv is None:
         hygiene.harden()
     options = make_parser().parse_args(argv)
-    if options.print_config:
-        return command.print_config(options, HelperConfig)
-    if options.check:
-        return command.run(options, lambda: check(options))
-    return command.run(options, lambda: run(options))
+    return command.start(options, HelperConfig, check=lambda: check(options), work=lambda: run(options))
 
 
 def make_parser() -> command.Parser:
@@ -32,13 +28,7 @@ def make_parser() -> command.Parser:
         description="Help a federation's masked rounds: open the sum of enough masks, once a round, and no single one.",
         example="edgefl-helper --config helper.toml --check\n  edgefl-helper --config helper.toml",
     )
-    what = parser.add_argument_group("what to do, one of").add_mutually_exclusive_group(required=True)
-    what.add_argument("--config", metavar="FILE", help="help the federation of this helper.toml")
-    what.add_argument("--print-config", action="store_true", help="print a sample configuration and end")
-    command.add_check_options(parser)
-    command.add_set_option(parser.add_argument_group("the run").add_argument, "least.devices=20")
-    command.add_common_options(parser, level="info")
-    command.add_program_options(parser)
+    command.add_daemon_options(parser, "help the federation of this helper.toml", "least.devices=20")
     return parser
 
 

@@ -9,17 +9,15 @@ from functools import cached_property
 from pathlib import Path
 
 from edgefl import auto
-from edgefl.checks import broker, machine, training
+from edgefl.checks import broker, daemon, machine, training
 from edgefl.checks.broker import Visit
 from edgefl.checks.probe import Probe
-from edgefl.checks.report import Finding, ok, parted, problem, skipped, warning
+from edgefl.checks.report import Finding, Table, ok, parted, problem, skipped, warning
 from edgefl.coordinator import cohort
 from edgefl.data import Dataset
-from edgefl.errors import DataError, EdgeFLError, StoreError, UsageError
+from edgefl.errors import DataError, EdgeFLError, UsageError
 from edgefl.federation import make_manifest
-from edgefl.hosting import own_certificate
 from edgefl.hosting.config import AggregatorConfig
-from edgefl.hosting.store import is_claimed
 from edgefl.onnx.evaluate import OnnxEvaluator
 from edgefl.onnx.model import Model
 from edgefl.plural import plural
@@ -49,11 +47,7 @@ class Federation:
         if config.dashboard.listen is not None:
             self.packages += DASHBOARD
         self.scratch = self.topics.model(SCRATCH_SLOT, 0)
-        self.locked = ""  # why it is not known whether an aggregator runs
-        try:
-            self.running = is_claimed(self.state_dir)
-        except StoreError as error:
-            self.running, self.locked = True, str(error)
+        self.running, self.locked = daemon.claimed(self.state_dir)
         self._chosen = Look(None if self.locked else self.state_dir)  # a folder that has run keeps its choices
 
     @property
@@ -112,13 +106,6 @@ class Federation:
 
 
 # Checks
-
-
-def aggregator(federation: Federation) -> Finding:
-    """Whether an aggregator runs with this configuration."""
-    if federation.locked:
-        return warning(*parted(federation.locked))
-    return ok(f"it {'runs' if federation.running else 'does not run'} with {federation.state_dir}")
 
 
 def settings(federation: Federation) -> Iterator[Finding]:
@@ -192,11 +179,7 @@ def keys(federation: Federation) -> Finding:
 def certificate(federation: Federation) -> Finding:
     """The TLS certificate: its name, its issuer, and when it expires."""
     config = federation.config
-    if config.mqtt.tls is None or config.mqtt.tls.cert is None:
-        return skipped("none is set: the broker knows this client otherwise")
-    if text := own_certificate.check(config.mqtt.tls, AGGREGATOR_USER if config.keys.dir else None):
-        return warning(*parted(text))
-    return ok(f"{config.mqtt.tls.cert} is the aggregator's, and holds")
+    return daemon.certificate(config.mqtt, AGGREGATOR_USER if config.keys.dir else None, "the aggregator's")
 
 
 def access(federation: Federation) -> Iterator[Finding]:
@@ -240,9 +223,9 @@ def train(federation: Federation) -> Iterator[Finding]:
     yield from training.step(manifest, examples, deadline_s=federation.config.rounds.deadline_s)
 
 
-CHECKS = {
+CHECKS: Table[Federation] = {
     **machine.CHECKS,
-    "aggregator": aggregator,
+    "aggregator": daemon.runs,
     "model": model,
     "settings": settings,
     "test data": test_data,

@@ -8,12 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edgefl import codecs
-from edgefl.checks import broker, machine, training
-from edgefl.checks.report import Finding, ok, parted, problem, skipped, warning
+from edgefl.checks import broker, daemon, machine, training
+from edgefl.checks.report import Finding, Table, ok, parted, problem, skipped, warning
 from edgefl.device.policy import Policy
 from edgefl.device.seen import LOST
 from edgefl.errors import DataError, UsageError
-from edgefl.hosting import own_certificate
 from edgefl.hosting.acting import as_owner_of
 from edgefl.hosting.store import set_aside
 from edgefl.plural import plural
@@ -30,13 +29,6 @@ from .governor import read_all, reasons
 from .keys import load_keys, root_of
 from .misfit import user_name
 from .plans import PlanFolder
-
-
-def agent(device: Device) -> Finding:
-    """Whether an agent runs with this configuration."""
-    if device.locked:
-        return warning(*parted(device.locked))
-    return ok(f"it {'runs' if device.running else 'does not run'} with {device.state_dir}")
 
 
 def configuration(device: Device) -> Iterator[Finding]:
@@ -85,11 +77,7 @@ def masked(device: Device) -> Finding:
 def certificate(device: Device) -> Finding:
     """The TLS certificate: its name, its issuer, and when it expires."""
     config = device.config
-    if config.mqtt.tls is None or config.mqtt.tls.cert is None:
-        return skipped("none is set: the broker knows this client otherwise")
-    if text := own_certificate.check(config.mqtt.tls, device.id if config.keys.dir else None):
-        return warning(*parted(text))
-    return ok(f"{config.mqtt.tls.cert} is this device's, and holds")
+    return daemon.certificate(config.mqtt, device.id if config.keys.dir else None, "this device's")
 
 
 def access(device: Device) -> Iterator[Finding]:
@@ -214,9 +202,9 @@ def model(device: Device) -> Iterator[Finding]:
     return model_check.look(device.config.model, device.model)
 
 
-CHECKS = {
+CHECKS: Table[Device] = {
     **machine.CHECKS,
-    "agent": agent,
+    "agent": daemon.runs,
     "settings": configuration,
     "keys": keys,
     "masked": masked,

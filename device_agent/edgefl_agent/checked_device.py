@@ -7,14 +7,13 @@ import time
 from functools import cached_property
 from pathlib import Path
 
-from edgefl.checks import broker
+from edgefl.checks import broker, daemon
 from edgefl.checks.broker import Visit
 from edgefl.checks.probe import Probe
 from edgefl.data import Dataset
 from edgefl.device.policy import Policy
 from edgefl.device.trust import Open, Pinned
-from edgefl.errors import EdgeFLError, ProtocolError, StoreError
-from edgefl.hosting.store import is_claimed
+from edgefl.errors import EdgeFLError, ProtocolError
 from edgefl.hosting.wall_clock import is_trusted
 from edgefl.machine import Received, WallClock, WallTime
 from edgefl.protocol.features import unknown_features
@@ -40,11 +39,7 @@ class Device:
         self.id = check_device_id(config.device_id)
         self.topics = Topics(config.federation, config.mqtt.root)
         self.packages = (*PACKAGES, "pynacl") if config.keys.dir is not None else PACKAGES
-        self.locked = ""  # why it is not known whether an agent runs
-        try:
-            self.running = is_claimed(self.state_dir)
-        except StoreError as error:
-            self.running, self.locked = True, str(error)
+        self.running, self.locked = daemon.claimed(self.state_dir)
         self._data: Dataset | BaseException | None = None
 
     @property

@@ -11,8 +11,11 @@ from typing import Any
 import pytest
 from brokers import Mosquitto, eventually, password_file
 from daemons import Federation
+from enrolled import unpack
 from keyed_fleet import KeyedFleet
 
+from edgefl.keys import enrolment
+from edgefl.keys.enrolment import USUAL
 from edgefl.transports.mqtt import Message
 
 CREDENTIALS = {"ca": "ca.crt", "cert": "device.crt", "key": "device.key"}
@@ -294,6 +297,47 @@ def test_an_aggregator_in_whose_session_earlier_checks_were(tmp_path):
         for _ in range(3):
             _, found, text = check("edgefl_broker", "--config", path, "--check", "--json")
             assert "published, kept and read back" in texts(found, "access"), text
+
+
+def test_doctor_of_a_viewer(fleet):
+    """It looks at what `edgefl status` needs, and asks for nothing that is a daemon's."""
+    fleet, _, _ = fleet
+    (bundle,) = enrolment.add(fleet.keys, ["wall"], USUAL, "viewer")
+    home = unpack(bundle, fleet.home("wall"))
+    words = ("edgefl", "doctor", "--config", home / "viewer.toml", "--json")
+    code, found, text = check(*words)
+    assert (code, states(found)["access"]) == (1, "skipped"), text
+    assert "let this client read edgefl/2/f/summary" in texts(found, "federation")
+    fleet.reload()
+    tried: list[tuple[int, dict[str, list[dict[str, str]]], str]] = []
+    eventually(lambda: tried.append(check(*words)) or tried[-1][0] == 0, 30.0)
+    _, found, text = tried[-1]
+    names = ("versions", "clock", "keys", "certificate", "broker", "mqtt", "access", "federation")
+    assert states(found) == dict.fromkeys(names, "ok") and "model version" in texts(found, "federation"), text
+    for name, other in (("ca.crt", "ca.crt"), ("viewer.crt", "device.crt"), ("viewer.key", "device.key")):
+        (home / name).write_bytes((fleet.home("dev-b") / other).read_bytes())
+    _, found, text = check(*words)
+    assert "is the certificate of 'dev-b', which is no viewer" in texts(found, "certificate"), text
+
+
+def test_doctor_of_a_viewer_where_no_aggregator_is(open_fleet, tmp_path):
+    _, broker, _ = open_fleet
+    path = tmp_path / "viewer.toml"
+    path.write_text(f'federation = "elsewhere"\nmqtt = {{url = "{broker.url}"}}\n')
+    code, found, text = check("edgefl", "doctor", "--config", path, "--json")
+    assert code == 1 and states(found)["keys"] == "skipped", text
+    assert "nothing of edgefl/2/elsewhere is on the broker -> start the aggregator" in texts(found, "federation")
+
+
+def test_doctor_of_a_helper(fleet):
+    fleet, _, _ = fleet
+    (bundle,) = enrolment.add(fleet.keys, ["north"], USUAL, "helper")
+    path = unpack(bundle, fleet.home("north")) / "helper.toml"
+    sets = ("--set", f"state_dir={fleet.home('north')}/state")
+    _, found, text = check("edgefl", "doctor", "--config", path, *sets, "--json")
+    assert "does not run" in texts(found, "helper") and "least" in found, text
+    code, _, text = check("edgefl_broker.helper", "--config", path, *sets, "--json")
+    assert code == 2 and "--json goes with --check" in text
 
 
 def test_plain_mqtt_at_a_port_of_tls(fleet):

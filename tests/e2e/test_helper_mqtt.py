@@ -255,7 +255,9 @@ def test_check_says_what_is_so(helping: Helping) -> None:
     helping.end(signal.SIGTERM)
     code, text = check()
     assert code == 0, text
-    assert "it may read edgefl/2/f/helper/helper-north/ask/+" in text and "with 6 devices" in text
+    assert (
+        "the broker takes a subscription to edgefl/2/f/helper/helper-north/ask/+" in text and "with 6 devices" in text
+    )
     code, text = check("least.devices=9")
     assert "fewer than [least] devices" in text
     (helping.home / "roster.json").unlink()

@@ -7,13 +7,11 @@ from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 
-from edgefl.checks import broker, machine
+from edgefl.checks import broker, daemon, machine
 from edgefl.checks.broker import Visit
 from edgefl.checks.probe import Probe
-from edgefl.checks.report import Finding, ok, parted, problem, skipped, warning
-from edgefl.errors import StoreError, UsageError
-from edgefl.hosting import own_certificate
-from edgefl.hosting.store import is_claimed
+from edgefl.checks.report import Finding, Table, ok, parted, problem, skipped, warning
+from edgefl.errors import UsageError
 from edgefl.plural import plural
 from edgefl.privacy import accountant
 from edgefl.protocol.topics import Topics
@@ -33,11 +31,7 @@ class Subject:
     def __init__(self, config: HelperConfig) -> None:
         self.config, self.state_dir = config, Path(config.state_dir)
         self.topics = Topics(config.federation, config.mqtt.root)
-        self.locked = ""  # why it is not known whether the helper runs
-        try:
-            self.running = is_claimed(self.state_dir)
-        except StoreError as error:
-            self.running, self.locked = True, str(error)
+        self.running, self.locked = daemon.claimed(self.state_dir)
 
     @property
     def part_bytes(self) -> int:
@@ -52,13 +46,6 @@ class Subject:
     def _ask(self, probe: Probe) -> None:
         probe.subscribe(self.topics.any_ask(self.config.name))
         probe.wait(lambda: bool(probe.denied), 1.0)
-
-
-def helper(subject: Subject) -> Finding:
-    """Whether a helper runs with this configuration."""
-    if subject.locked:
-        return warning(*parted(subject.locked))
-    return ok(f"it {'runs' if subject.running else 'does not run'} with {subject.state_dir}")
 
 
 def least(subject: Subject) -> Finding:
@@ -85,12 +72,7 @@ def keys(subject: Subject) -> Finding:
 
 def certificate(subject: Subject) -> Finding:
     """The TLS certificate: its name, its issuer, and when it expires."""
-    tls = subject.config.mqtt.tls
-    if tls is None or tls.cert is None:
-        return skipped("none is set: the broker knows this client otherwise")
-    if text := own_certificate.check(tls, subject.config.user):
-        return warning(*parted(text))
-    return ok(f"{tls.cert} is this helper's, and holds")
+    return daemon.certificate(subject.config.mqtt, subject.config.user, "this helper's")
 
 
 def access(subject: Subject) -> Iterator[Finding]:
@@ -101,12 +83,12 @@ def access(subject: Subject) -> Iterator[Finding]:
     for denied in subject.visit.denied:
         yield problem(*parted(denied))
     if not subject.visit.denied:
-        yield ok(f"it may read {subject.topics.any_ask(subject.config.name)}")
+        yield ok(f"the broker takes a subscription to {subject.topics.any_ask(subject.config.name)}")
 
 
-CHECKS = {
+CHECKS: Table[Subject] = {
     **machine.CHECKS,
-    "helper": helper,
+    "helper": daemon.runs,
     "least": least,
     "keys": keys,
     "certificate": certificate,

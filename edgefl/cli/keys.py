@@ -84,7 +84,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     who("--first", type=at_least(0), default=1, metavar="N", help="the number of the first one")
     who("--viewer", action="store_true", help="enrol programs that watch, as viewer-NAME")
     who("--helper", action="store_true", help="enrol second parties of masked rounds, as helper-NAME")
-    help = "who runs these helpers: a device counts helpers of one operator as one"
+    help = "who runs these helpers, also those that are enrolled: a device counts helpers of one operator as one"
     who("--operator", default="", metavar="WHO", help=help)
     add_terms(parser)
 
@@ -107,9 +107,13 @@ def _add(options: argparse.Namespace) -> int:
         terms = enrolment.terms_here(options.dir, terms)
     paths = enrolment.add(options.dir, names, terms, role)
     _tell_added(options.dir, paths, role, terms)
+    bundles = {path.stem for path in paths}
+    for name in names:
+        if role == "helper" and HELPER + name not in bundles:
+            say(f"{HELPER}{name}: run by {options.operator} from now on; its keys stay as they are")
     if denied.read_bytes() != before:  # of a name that was revoked
         say(f"for the broker's machine: acl, denied and crl.pem in {denied.parent}; {RELOAD}")
-    elif role != "device":
+    elif role != "device" and paths:
         say(f"for the broker's machine: acl in {denied.parent}; {RELOAD}")
     if role == "helper":
         _tell_warnings(report(options.dir))
@@ -126,7 +130,7 @@ def _tell_added(where: Path, paths: list[Path], role: str, terms: Terms) -> None
     if role == "device":
         tell_policy(terms)
         say(f"for helpers' machines, and then for the aggregator's: {mine / 'roster.json'}")
-    if role == "helper":
+    if role == "helper" and paths:
         say(f"for the aggregator's machine: {', '.join(f'{mine / path.stem}.json' for path in paths)}")
         say("devices that you enrol from now on demand masked rounds of it; for those before: docs/masked.md")
 

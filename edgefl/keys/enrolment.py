@@ -64,14 +64,22 @@ def init(path: Path, settings: Federation) -> None:
 def add(path: Path, names: Sequence[str], terms: Terms = USUAL, role: Role = "device") -> list[Path]:
     """Enrol these names, and write a bundle for each; returns the bundles.
 
-    A name whose enrolment was interrupted, or that is revoked, is enrolled anew. UsageError, with nothing done, if one
-    of the names can't be enrolled.
+    A name whose enrolment was interrupted, or that is revoked, is enrolled anew. A helper that is enrolled gets its
+    operator, if one is said, and keeps its keys: it has no bundle. UsageError, with nothing done, if one of the names
+    can't be enrolled.
     """
     names = [PREFIXES[role] + name for name in names]
     with opened(path) as folder:
-        _check(names, role, folder)
         if len(terms.operator) > LONGEST:
             raise UsageError(f"the operator's name is longer than {LONGEST} characters: choose a shorter one")
+        known = [name for name in names if terms.operator and _is_enrolled(folder, name)]  # helpers: others have none
+        names = [name for name in names if name not in known]
+        _check(names, role, folder)
+        for name in known:
+            folder.records.members[name].operator = terms.operator
+        if not names:
+            folder.save()
+            return []
         if role == "device":
             terms = terms.completed(folder.records)
         made = {name: _enrol(folder, name, terms, role) for name in names}
@@ -99,18 +107,24 @@ def numbered(prefix: str, count: int, first: int = 1) -> list[str]:
     return [f"{prefix}{number:0{len(str(last))}}" for number in range(first, last + 1)]
 
 
+def _is_enrolled(folder: Folder, name: str) -> bool:
+    known = folder.records.members.get(name)
+    return known is not None and known.revoked is None and not known.unfinished
+
+
 def _check(names: Sequence[str], role: Role, folder: Folder) -> None:
     seen: set[str] = set()
     for name in names:
         (check_helper if role == "helper" else check_device_id)(name[len(PREFIXES[role]) :])
         if len(name) > LONGEST:
             raise UsageError(f"name {name!r} is longer than {LONGEST} characters: choose a shorter one")
-        known = folder.records.members.get(name)
         if name in seen:
             raise UsageError(f"{name} is named twice: name it once")
-        if known is not None and known.revoked is None and not known.unfinished:
+        if _is_enrolled(folder, name):
+            also = "; --operator says who runs it" if role == "helper" else ""
             raise UsageError(
                 f"{name} is enrolled already: `renew` gives it a new certificate; `revoke` and `add` give it all anew"
+                f"{also}"
             )
         seen.add(name)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from ..protocol.topics import HELPER
 from .authority import DAY_S, revocations_end
 from .folder import Folder, opened
 from .masked_policy import uncounted
@@ -95,7 +96,7 @@ def _members(folder: Folder, rows: list[Row]) -> list[str]:
             out.append(f"{name}: the certificate of its keys {word}: edgefl keys epoch DIR {name}")
     out += [
         f"{name}: nobody has said who runs it, so devices that are enrolled now don't count it for least_helpers: "
-        f"edgefl keys revoke DIR {name} and add it again with --operator, or give devices --policy operators=..."
+        f"edgefl keys add DIR {name.removeprefix(HELPER)} --helper --operator WHO"
         for name in uncounted(folder.records)
     ]
     unfinished = [row.name for row in rows if row.state == "unfinished"]

@@ -44,6 +44,10 @@ def test_where_helpers_are_enrolled_a_device_is_masked_and_pins_them(keys: Path)
     assert not found.of_terms(both) and found.of_terms(one) and found.of_terms(other)
 
 
+def files_of(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if path.is_file()]
+
+
 def test_helpers_of_one_operator_count_once(keys: Path) -> None:
     enrolment.add(keys, ["north", "north-2"], Terms(operator="acme"), role="helper")
     enrolment.add(keys, ["south"], Terms(operator="university"), role="helper")
@@ -71,6 +75,22 @@ def test_a_federation_whose_helpers_are_all_revoked_is_still_one_of_masked_round
     enrolment.revoke_names(keys, ["helper-north"])
     found = added(keys, "pi-01")
     assert found.masked and found.helpers == frozenset(), "any that the root certifies later"
+
+
+def test_who_runs_an_enrolled_helper_can_be_said_later(keys: Path, capsys) -> None:
+    enrolment.add(keys, ["north"], role="helper")
+    before = {
+        path: path.read_bytes() for place in ("helpers", "aggregator", "broker") for path in files_of(keys / place)
+    }
+    assert main(["keys", "add", str(keys), "north", "--helper", "--operator", "coop"]) == 0
+    assert capsys.readouterr().out == "helper-north: run by coop from now on; its keys stay as they are\n"
+    assert {path: path.read_bytes() for path in before} == before
+    assert main(["keys", "add", str(keys), "north", "east", "--helper", "--operator", "acme"]) == 0
+    out = capsys.readouterr().out
+    assert "helper-north: run by acme" in out and "helper-east.tar" in out and "helper-north.tar" not in out
+    assert added(keys, "pi-01").operators == {"north": "acme", "east": "acme"}
+    assert main(["keys", "add", str(keys), "north", "--helper"]) == 2
+    assert "--operator says who runs it" in capsys.readouterr().err
 
 
 def test_an_operator_is_remembered_over_new_keys_and_a_new_enrolment(keys: Path) -> None:

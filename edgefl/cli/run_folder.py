@@ -1,8 +1,10 @@
-"""What `edgefl simulate --out DIR` writes: run.json at the start, a line of history.jsonl for each round, model.onnx at
-the end. Ctrl-C ends a run too: the files then have the rounds until then."""
+"""A run of `edgefl simulate`, and what it writes to --out DIR: run.json at the start, a line of history.jsonl for each
+round, model.onnx at the end. Ctrl-C ends a run too: the files then have the rounds until then."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +18,10 @@ from ..history_record import RoundRecord
 from ..onnx.model import Model
 
 if TYPE_CHECKING:
+    import argparse
+
+    from ..data import Dataset
+    from ..settings import Settings
     from ..simulation.journal import Journal
 
 FILES = ("history.jsonl", "run.json", "model.onnx")
@@ -98,3 +104,20 @@ def _cut(file: Path, lines: int) -> bool:
         if found == lines:
             opened.truncate(opened.tell())
         return found == lines
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run that has been checked: what is trained on what, where its results go, and how a line is shown."""
+
+    options: argparse.Namespace
+    settings: Settings
+    model: Model
+    dataset: Dataset
+    folder: RunFolder
+    show: Callable[[str], None]
+
+    def show_auto(self, text: str) -> None:
+        """What "auto" has chosen, if anything."""
+        if text:
+            self.show(f"auto: {text}")

@@ -1,15 +1,12 @@
-"""`edgefl simulate`: its options, and the run in memory or over MQTT."""
+"""`edgefl simulate`: its options, and the run in memory; simulate_mqtt.py has the one over MQTT."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -24,14 +21,10 @@ from ..settings.reading import choices
 from ..simulation.options import DEFAULTS, ROUNDS, FleetOptions
 from . import model as cli_model
 from .progress import Progress
-from .run_folder import RunFolder
+from .run_folder import Job, RunFolder
+from .simulate_mqtt import over_mqtt
 from .text import line, say
 from .values import add_settings, given
-
-if TYPE_CHECKING:
-    from ..data import Dataset
-    from ..onnx.model import Model
-    from ..simulation.processes import ProcessFleet
 
 EXAMPLE = (
     "edgefl simulate --model mlp:64-32-10 --data digits --devices 50 --rounds 20 --partition shards:2\n"
@@ -83,18 +76,6 @@ def _add_sections(parser: argparse.ArgumentParser) -> None:
         add_settings(group, [setting for setting in SETTINGS if setting.path[0] == section.name])
 
 
-@dataclass(frozen=True)
-class Job:
-    """A run that has been checked: what is trained on what, where its results go, and how a line is shown."""
-
-    options: argparse.Namespace
-    settings: Settings
-    model: Model
-    dataset: Dataset
-    folder: RunFolder
-    show: Callable[[str], None]
-
-
 def _simulate(options: argparse.Namespace) -> int:
     from .. import data
     from ..arena_budget import within
@@ -115,7 +96,7 @@ def _simulate(options: argparse.Namespace) -> int:
     dataset = data.fit_plan(dataset, model.plan)  # so that devices' files have the columns in the model's order
     options.loss = model.losses  # so that a later load, without the data, takes the same loss
     show = say if options.json != "-" else lambda line: None
-    run = _in_memory if kind == "memory" else _over_mqtt
+    run = _in_memory if kind == "memory" else over_mqtt
     with daemon.unwind_on_termination():
         history = run(Job(options, settings, model, dataset, folder, show))
     _finish(options, history, show)
@@ -180,7 +161,7 @@ def _in_memory(job: Job) -> History:
         nonlocal began
         began = True
         job.folder.begin(run, 0 if journal is None else journal.replays)
-        _show_auto(run.auto, job.show)
+        job.show_auto(run.auto)
         if journal is not None and journal.replays:
             job.show(f"resume: rounds 1 to {journal.replays} are played again from {journal.path}")
 
@@ -203,80 +184,6 @@ def _in_memory(job: Job) -> History:
             if not began and journal is not None:
                 journal.close()
                 job.folder.drop_journal()
-
-
-def _over_mqtt(job: Job) -> History:
-    import math
-    import os
-
-    from .. import auto
-    from ..simulation.filling import fill, longest_s
-    from ..simulation.processes import ProcessFleet
-    from ..simulation.shifts import spread
-    from ..transports.embedded import EmbeddedBroker
-
-    options, model, show = job.options, job.model, job.show
-    wanted = FleetOptions(**given(options, FLEET))
-    if wanted.faults:
-        raise UsageError("--faults works on the memory transport; over MQTT stop real processes instead")
-    if wanted.engine != DEFAULTS.engine:
-        raise UsageError("--engine works on the memory transport; agents over MQTT train where they run")
-    if job.settings.sparse.arena_mb:
-        raise UsageError("--arena-mb works on the memory transport; edgefl-aggregator takes [sparse] from its file")
-    if wanted.threads != DEFAULTS.threads:
-        raise UsageError("--threads works on the memory transport; agents over MQTT have one core each")
-    if options.resume:
-        raise UsageError("--resume works on the memory transport; an aggregator goes on from its state by itself")
-    if options.devices_file:
-        raise UsageError("--devices-file works on the memory transport; real processes are as fast as this machine")
-    dataset, parts = spread(job.dataset, wanted.partition, wanted.devices, job.settings.train.seed)
-    settings = fill(job.settings, len(parts))
-    if auto.wanted(settings):
-        _show_auto(auto.choose(settings, model.plan).explain(settings), show)
-    workers = wanted.workers or os.cpu_count() or 1
-    tables = {
-        **msgspec.to_builtins(settings),
-        "loss": options.loss,
-        "freeze": options.freeze,
-        "also_train": options.train,
-        "tie": options.tie,
-        "untie": options.untie,
-        "dims": dict(options.dim),
-        "constants": dict(options.constants),
-    }
-    tables["adapters"]["merge"] = False  # the model is read back from the aggregator's file
-    with ExitStack() as stack:
-        home = options.out or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgefl-")))
-        url = options.transport.partition(":")[2]
-        broker = url or stack.enter_context(EmbeddedBroker()).url
-        fleet = ProcessFleet(
-            home.resolve(), broker, model.to_bytes(merge=False), dataset, parts, settings=tables,
-            agents_per_process=math.ceil(len(parts) / workers),
-        )  # fmt: skip
-        stack.callback(_copy, job.folder, model, fleet, options)  # after the daemons' end, however that came
-        stack.enter_context(fleet)
-        fleet.wait(lambda record: show(line(record)), timeout_s=longest_s(settings.rounds) + 60)
-        return _history(fleet, options)
-
-
-def _show_auto(text: str, show: Callable[[str], None]) -> None:
-    if text:
-        show(f"auto: {text}")
-
-
-def _history(fleet: ProcessFleet, options: argparse.Namespace) -> History:
-    return fleet.history(cli_model.load_trained(options, fleet.model).params)
-
-
-def _copy(folder: RunFolder, model: Any, fleet: ProcessFleet, options: argparse.Namespace) -> None:
-    """Write the rounds and the model of a run of processes to `folder`, as a run in memory does while it runs."""
-    if not fleet.model.exists():  # no model has been written yet
-        return
-    history = _history(fleet, options)
-    folder.begin(history.run)
-    for record in history.rounds:
-        folder.add(record)
-    folder.end(model, history)
 
 
 def _finish(options: argparse.Namespace, history: History, show: Callable[[str], None]) -> None:

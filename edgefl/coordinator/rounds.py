@@ -109,9 +109,9 @@ class Rounds(Watching, Profiling, Summing):
             self.presence.rest(resting)
 
     def _pass_over_rest(self) -> bool:
-        """Whether rounds were passed over, since too few of the devices that are worth waiting for do not rest in them,
-        and enough do not later on. Else such a round would end without enough reports, and those that have reported
-        would rest after it, and would never be in step with the others again."""
+        """Pass over rounds in which too many of the devices that are worth waiting for rest, if enough of them do not
+        in a later one; whether any was. Such a round would end without enough reports. The devices that have reported
+        would rest after it, and never be in step with the others again."""
         resting = self.resting.at(self.round)
         if not resting:
             return False
@@ -257,17 +257,9 @@ class Rounds(Watching, Profiling, Summing):
             self.signing.advance(params, record.version)
         record = self.signing.record(record)
         record = self._without_forgotten(record)
-        self._answered.learn(record)
-        self.admission.influence.learn(record)
-        self.resting.learn(record)
-        if self.masked is not None:
-            self.masked.learn(record)
-        if self.selection is not None:
-            self.selection.learn(record)
+        self._learn(record)
         self._out += self.admission.suspects()
         self.reception.late_table.drop(closed.drop)
-        if self.roll is not None:
-            self.roll.learn(record, len(self.tally.opening.asked) if self.tally is not None else 0)
         clip = None if self.masked is None else self.masked.moved
         self._out.append(Commit(record, params, closed.drop, state, clip))
         self._answer_profile_orders()
@@ -286,6 +278,18 @@ class Rounds(Watching, Profiling, Summing):
         else:
             self._maybe_open(now)
         self._out += superfluous  # after the round that needs them no more
+
+    def _learn(self, record: RoundRecord) -> None:
+        """Tell the round's record to all that go by earlier rounds."""
+        self._answered.learn(record)
+        self.admission.influence.learn(record)
+        self.resting.learn(record)
+        if self.masked is not None:
+            self.masked.learn(record)
+        if self.selection is not None:
+            self.selection.learn(record)
+        if self.roll is not None:
+            self.roll.learn(record, len(self.tally.opening.asked) if self.tally is not None else 0)
 
     def _finish(self, reason: str, now: float) -> None:
         self.phase, self.tally, self._ended = "done", None, reason

@@ -86,10 +86,7 @@ def train_update(
     Diverged, CodecError; PolicyError if the owner's policy does not allow the work.
     """
     if job.round.mode == "profile":
-        from .profiling import report
-
-        x, y = np.asarray(x), np.asarray(y)
-        return LocalUpdate(report(job, device, x, y, policy, wanted=wanted, randomness=randomness))
+        return _profile(job, device, x, y, wanted=wanted, policy=policy, randomness=randomness)
     rule = None if job.manifest.local is None else local.get(job.manifest.local)
     shares = holdout.split(device, x, y, job.manifest.holdout)
     if job.round.mode == "train" or (rule is not None and rule.trains_to_judge and not job.judges):
@@ -115,10 +112,19 @@ def train_update(
     header = UpdateHeader(len(shares.x), learned.steps, learned.loss, train_ms, job.bytes_down, **scores)
     if job.round.terms:
         header = UpdateHeader.masked()
-    norm = l2_norm(delta)
-    if sent is delta:
-        return LocalUpdate(header.to_bytes() + payload, slots, norm)
-    return LocalUpdate(header.to_bytes() + payload, slots, l2_norm(sent), norm)
+    clipped_from = 0.0 if sent is delta else l2_norm(delta)
+    return LocalUpdate(header.to_bytes() + payload, slots, l2_norm(sent), clipped_from)
+
+
+def _profile(
+    job: TrainJob, device: str, x: np.ndarray | Rows, y: np.ndarray | Rows, *, wanted: Callable[[], bool],
+    policy: Policy, randomness: Callable[[int], bytes],
+) -> LocalUpdate:  # fmt: skip
+    """The update of a round of mode "profile"."""
+    from .profiling import report
+
+    x, y = np.asarray(x), np.asarray(y)
+    return LocalUpdate(report(job, device, x, y, policy, wanted=wanted, randomness=randomness))
 
 
 def _evaluate(

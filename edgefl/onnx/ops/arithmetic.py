@@ -120,17 +120,7 @@ def with_constant(
     given = const.array
     rank = max(len(value.layout.axes), given.ndim)
     value = _raised(value, rank)
-    layout = value.layout
-    if given.dtype != np.float32:
-        raise refuse(node, f"its constant {const.name!r} is {given.dtype}: export the model in float32")
-    aligned = (1,) * (rank - given.ndim) + given.shape
-    if layout.samples >= 0 and aligned[layout.samples] == layout.shape[layout.samples] != 1:
-        count, remedy = aligned[layout.samples], "export the model with a batch of 1"
-        why = f"its constant {given.shape} has numbers of its own for each of the {count} samples of a run"
-        raise refuse(node, f"{why}: {remedy}, or, if they are one sample, with an axis of 1 in front of its input")
-    wider = any(size not in (1, layout.size(at)) for at, size in enumerate(aligned))
-    if wider or (layout.samples >= 0 and aligned[layout.samples] != 1):
-        raise refuse(node, f"its constant {given.shape} does not fit {layout}: give each sample the same numbers")
+    aligned = _aligned(node, const, value.layout, rank)
     order: Sequence[int] = ()
     if given.size > 1:
         value, order = settled(trace, node, value)
@@ -152,6 +142,22 @@ def with_constant(
     if not known:
         trace.weighted.discard(number)
     return replace(value, number=number, tensor=node.output[0])
+
+
+def _aligned(node: onnx.NodeProto, const: Const, layout: Layout, rank: int) -> tuple[int, ...]:
+    """The constant's shape with as many axes as the value has; ModelError if it is none that each sample can have."""
+    given = const.array
+    if given.dtype != np.float32:
+        raise refuse(node, f"its constant {const.name!r} is {given.dtype}: export the model in float32")
+    aligned = (1,) * (rank - given.ndim) + given.shape
+    if layout.samples >= 0 and aligned[layout.samples] == layout.shape[layout.samples] != 1:
+        count, remedy = aligned[layout.samples], "export the model with a batch of 1"
+        why = f"its constant {given.shape} has numbers of its own for each of the {count} samples of a run"
+        raise refuse(node, f"{why}: {remedy}, or, if they are one sample, with an axis of 1 in front of its input")
+    wider = any(size not in (1, layout.size(at)) for at, size in enumerate(aligned))
+    if wider or (layout.samples >= 0 and aligned[layout.samples] != 1):
+        raise refuse(node, f"its constant {given.shape} does not fit {layout}: give each sample the same numbers")
+    return aligned
 
 
 def _why_untrained(trace: Trace, node: onnx.NodeProto, const: Const, known: bool, single: bool) -> str:

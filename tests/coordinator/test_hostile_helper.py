@@ -11,8 +11,8 @@ from masked_rounds import (
     asked,
     helper_keys,
     make_helper,
-    masked_parts,
     open_masked,
+    sent,
 )
 
 from edgefl.errors import ProtocolError
@@ -25,9 +25,7 @@ from edgefl.protocol.parts import Splitter
 def signed_answer(change):
     """A coordinator that waits for its helper, and that one's answer, changed before it is signed."""
     coordinator, terms = open_masked(*DEVICES[:5])
-    out = []
-    for device in DEVICES[:5]:
-        out += feed(coordinator, *masked_parts(terms, device), now=1.0)
+    out = sent(coordinator, terms)
     (good,) = answer_of(make_helper(), asked(out))
     keys = helper_keys()
     found = read_answer(bytes(Envelope.from_bytes(good.payload).data), "north", keys.signing.public, terms)

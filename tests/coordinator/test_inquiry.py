@@ -9,7 +9,7 @@ import pytest
 from keyed import ROOT, SIGNER, certificate
 from machines import FEDERATION, TOPICS, commit_of, feed, of, status
 from masked_rounds import (
-    DEVICES,
+    FIVE,
     PRIVACY,
     RUN,
     answer_of,
@@ -20,9 +20,9 @@ from masked_rounds import (
     knows,
     make_helper,
     make_masked,
-    masked_parts,
     nothing_known,
     party,
+    report,
     roster,
     round_in,
     said,
@@ -42,7 +42,6 @@ from edgefl.privacy.ledger import Ledger, SaveLedger
 from edgefl.protocol.terms import Terms
 from edgefl.trust.ed25519 import fingerprint
 
-FIVE = DEVICES[:5]
 NOISY = msgspec.structs.replace(PRIVACY, noise="independent", sigma=1.0, bits=24, budget=200.0)
 BOTH = msgspec.structs.replace(NOISY, helpers="north, south")
 EPSILON = 36.9  # that a helper knows of
@@ -77,14 +76,6 @@ def remembers(device: str, epsilon: float):
         own.check_terms(Terms.read(round.terms), round, 0.0)
 
     return judges
-
-
-def report(coordinator, out, now: float):
-    terms, found = Terms.read(round_in(out).terms), []
-    for device in FIVE:
-        found += feed(coordinator, *masked_parts(terms, device), now=now)
-    assert coordinator.phase == "unmasking"
-    return found
 
 
 def opened_by(coordinator, out) -> bool:

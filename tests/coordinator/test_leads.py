@@ -7,7 +7,7 @@ import pytest
 from keyed import ROOT, SIGNER, certificate
 from machines import FEDERATION, TOPICS, commit_of, feed, of, status
 from masked_rounds import (
-    DEVICES,
+    FIVE,
     PRIVACY,
     RUN,
     abandoned,
@@ -18,8 +18,8 @@ from masked_rounds import (
     helper_keys,
     make_helper,
     make_masked,
-    masked_parts,
     nothing_known,
+    report,
     round_in,
     said,
     terms_maker,
@@ -40,7 +40,6 @@ from edgefl.protocol.parts import Splitter
 from edgefl.protocol.terms import Terms
 from edgefl.trust.ed25519 import fingerprint
 
-FIVE = DEVICES[:5]
 NOISY = msgspec.structs.replace(PRIVACY, noise="independent", sigma=1.0, bits=24, budget=40.0)
 
 
@@ -49,15 +48,6 @@ def says(coordinator, reason="", *, opened=0, epsilon=0.0, unopened=(), name="no
     unmasking = coordinator._unmasking
     answer = Answer(unmasking.terms.digest, unmasking.set_digest, opened, epsilon, reason=reason, unopened=unopened)
     return said(coordinator, answer, name)
-
-
-def report(coordinator, out, now: float):
-    """Five devices report to the round that is announced in `out`."""
-    terms, found = Terms.read(round_in(out).terms), []
-    for device in FIVE:
-        found += feed(coordinator, *masked_parts(terms, device), now=now)
-    assert coordinator.phase == "unmasking"
-    return found
 
 
 def opened_once(**options):

@@ -25,6 +25,7 @@ from masked_rounds import (
     party,
     round_in,
     saved_in,
+    sent,
     terms_maker,
     vector,
     word,
@@ -100,9 +101,7 @@ def test_every_helper_has_to_answer_and_each_takes_its_own_masks_away():
 @pytest.mark.parametrize("after", ["open", "asked", "answered"])
 def test_a_restart_asks_for_the_same_set_again(after):
     coordinator, terms = open_masked(*DEVICES[:4])
-    out = []
-    for device in DEVICES[: 2 if after == "open" else 4]:
-        out += feed(coordinator, *masked_parts(terms, device), now=1.0)
+    out = sent(coordinator, terms, DEVICES[: 2 if after == "open" else 4])
     helper, kept = make_helper(), {}
     if after == "answered":
         answer_of(helper, asked(out), kept)  # its answer is lost with the process
@@ -111,8 +110,7 @@ def test_a_restart_asks_for_the_same_set_again(after):
     out = feed(again, *map(status, DEVICES[:4]), Connected(), now=5.0)
     assert round_in(out).terms == terms.text, "the same work: what devices have made for it still counts"
     if after == "open":
-        for device in DEVICES[:4]:
-            out += feed(again, *masked_parts(terms, device), now=6.0)
+        out += sent(again, terms, DEVICES[:4], now=6.0)
     else:
         assert again.phase == "unmasking" and not of(out, SaveAsk)
     out = feed(again, *answer_of(helper, asked(out), kept), now=7.0)
@@ -146,8 +144,7 @@ def test_a_connection_that_comes_back_asks_again():
 
 def test_a_round_ends_when_a_sum_is_full():
     coordinator, terms = open_masked(*DEVICES, most=4)
-    for device in DEVICES[:4]:
-        feed(coordinator, *masked_parts(terms, device), now=1.0)
+    sent(coordinator, terms, DEVICES[:4])
     assert coordinator.phase == "unmasking"
 
 
@@ -158,9 +155,7 @@ def test_a_helpers_new_keys_are_in_the_next_round_and_not_in_the_open_one():
     feed(coordinator, Disconnected(), now=0.6)
     again = round_in(feed(coordinator, Connected(), now=0.7))
     assert again.terms == terms.text and again.helpers == [helper_certificate(helper_keys())]
-    out = []
-    for device in DEVICES[:3]:
-        out += feed(coordinator, *masked_parts(terms, device), now=1.0)
+    out = sent(coordinator, terms, DEVICES[:3])
     out = feed(coordinator, *answer_of(make_helper(), asked(out)), now=2.0)
     after = round_in(out)
     assert (after.round, after.helpers) == (2, [helper_certificate(new)])
@@ -170,9 +165,7 @@ def test_a_helpers_new_keys_are_in_the_next_round_and_not_in_the_open_one():
 def test_i38_devices_that_counted_rest_for_the_separation_and_across_a_restart():
     privacy = msgspec.structs.replace(PRIVACY, separation=2)
     coordinator, terms = open_masked(*DEVICES[:6], privacy=privacy, goal=3)
-    out = []
-    for device in DEVICES[:3]:
-        out += feed(coordinator, *masked_parts(terms, device), now=1.0)
+    out = sent(coordinator, terms, DEVICES[:3])
     out = feed(coordinator, *answer_of(make_helper(), asked(out)), now=2.0)
     first = commit_of(out)
     assert first.record.devices == list(DEVICES[:3])

@@ -7,6 +7,7 @@ import pytest
 from machines import TOPICS, commit_of, feed, of, status
 from masked_rounds import (
     DEVICES,
+    FIVE,
     PRIVACY,
     answer_of,
     asked,
@@ -31,8 +32,6 @@ from edgefl.masking.exchange import Answer
 from edgefl.masking.update import _AT_BOXES, signed
 from edgefl.protocol.terms import Terms
 from edgefl.protocol.update_header import UpdateHeader
-
-FIVE = DEVICES[:5]
 
 
 def nonsense(terms: Terms, device: str) -> bytes:

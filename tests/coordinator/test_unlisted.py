@@ -7,6 +7,7 @@ import pytest
 from machines import commit_of, feed, of, status
 from masked_rounds import (
     DEVICES,
+    FIVE,
     PRIVACY,
     abandoned,
     answer_of,
@@ -17,10 +18,12 @@ from masked_rounds import (
     make_masked,
     masked_parts,
     open_masked,
+    report,
     roster,
     round_in,
     said,
     saved_in,
+    sent,
     word,
 )
 
@@ -34,7 +37,6 @@ from edgefl.masking.exchange import Answer
 from edgefl.protocol.terms import Terms
 from edgefl.trust.roster import Member
 
-FIVE = DEVICES[:5]
 LEFT = ["a", "b", "c", "d"]
 
 
@@ -46,21 +48,9 @@ def lacking(device: str, serial: int = 1):
     return numbered(serial, [one for one in DEVICES if one != device])
 
 
-def report(coordinator, out, devices, now):
-    """These devices report to the round that is announced in `out`."""
-    terms, found = Terms.read(round_in(out).terms), []
-    for device in devices:
-        found += feed(coordinator, *masked_parts(terms, device), now=now)
-    assert coordinator.phase == "unmasking"
-    return found
-
-
 def begin(devices=FIVE, **options):
     coordinator, terms = open_masked(*devices, **options)
-    out = []
-    for device in devices:
-        out += feed(coordinator, *masked_parts(terms, device), now=1.0)
-    return coordinator, terms, out
+    return coordinator, terms, sent(coordinator, terms, devices)
 
 
 def opened(coordinator, helper, out, now):
@@ -108,13 +98,13 @@ def test_it_is_asked_again_once_the_helper_has_a_newer_roster():
     helper = make_helper(roster=lacking("e"))
     out = opened(coordinator, helper, out, 2.0)
     for now in (10.0, 20.0):
-        out = opened(coordinator, helper, report(coordinator, out, LEFT, now), now)
+        out = opened(coordinator, helper, report(coordinator, out, now, LEFT), now)
         assert round_in(out).cohort == LEFT
     helper.step(HelpersRoster(numbered(2)), 0.0)
-    out = opened(coordinator, helper, report(coordinator, out, LEFT, 30.0), 30.0)
+    out = opened(coordinator, helper, report(coordinator, out, 30.0, LEFT), 30.0)
     assert round_in(out).cohort is None
     assert any("e are asked again" in note.text for note in of(out, Note))
-    out = opened(coordinator, helper, report(coordinator, out, FIVE, 40.0), 40.0)
+    out = opened(coordinator, helper, report(coordinator, out, 40.0, FIVE), 40.0)
     assert commit_of(out).record.devices == list(FIVE)
 
 
@@ -131,8 +121,8 @@ def test_a_newer_roster_that_lacks_it_still_names_it_once_more():
     helper = make_helper(roster=lacking("e"))
     out = opened(coordinator, helper, out, 2.0)
     helper.step(HelpersRoster(lacking("e", 2)), 0.0)
-    out = opened(coordinator, helper, report(coordinator, out, LEFT, 10.0), 10.0)
-    out = opened(coordinator, helper, report(coordinator, out, FIVE, 20.0), 20.0)
+    out = opened(coordinator, helper, report(coordinator, out, 10.0, LEFT), 10.0)
+    out = opened(coordinator, helper, report(coordinator, out, 20.0, FIVE), 20.0)
     assert commit_of(out).record.devices == LEFT and round_in(out).cohort == LEFT
 
 
@@ -143,12 +133,12 @@ def test_of_several_helpers_the_round_is_abandoned_and_the_next_goes_on_without_
     abandoned(out, "unknown: e, by roster 1")
     assert not of(out, SaveAsk) and round_in(out).cohort == LEFT
     terms = Terms.read(round_in(out).terms)
-    out = report(coordinator, out, LEFT, 3.0)
+    out = report(coordinator, out, 3.0, LEFT)
     for name, helper in (("north", north), ("south", south)):
         out += feed(coordinator, *answer_of(helper, asked(out, name)), now=4.0)
     assert params_to_bytes(commit_of(out).params) == expected(terms, LEFT)
     south.step(HelpersRoster(numbered(2)), 0.0)
-    out = report(coordinator, out, LEFT, 5.0)
+    out = report(coordinator, out, 5.0, LEFT)
     for name, helper in (("north", north), ("south", south)):
         out += feed(coordinator, *answer_of(helper, asked(out, name)), now=6.0)
     assert round_in(out).cohort == LEFT, "the other helper's roster is no matter of this"
@@ -164,7 +154,7 @@ def test_where_too_few_are_left_all_are_asked_until_the_roster_is_there():
         assert commit_of(out).record.state == "abandoned" and "unknown: d" in commit_of(out).record.why
         assert warnings(out, "error") == []
         assert round_in(out).cohort is None
-        out = report(coordinator, out, four, now + 1)
+        out = report(coordinator, out, now + 1, four)
     helper.step(HelpersRoster(numbered(2)), 0.0)
     out = opened(coordinator, helper, out, 6.0)
     assert commit_of(out).record.devices == list(four)
@@ -191,7 +181,7 @@ def test_a_device_that_was_asked_for_want_of_others_is_left_out_again_once_they_
     assert coordinator.unlisted.devices == {"d"} and round_in(out).cohort is None
     terms = Terms.read(round_in(out).terms)
     feed(coordinator, *(part for device in "ea" for part in masked_parts(terms, device)), now=3.0)
-    out = report(coordinator, out, "bcd", 4.0)
+    out = report(coordinator, out, 4.0, "bcd")
     out = opened(coordinator, helper, out, 5.0)
     assert params_to_bytes(commit_of(out).params) == expected(terms, ["a", "b", "c", "e"])
 
@@ -217,7 +207,7 @@ def test_record_log_and_status_tell_what_to_do_where_it_lacks_more_until_the_ros
         abandoned(out, told)
         assert any(told in text for text in warnings(out, "error"))
         assert any(told in line for line in coordinator.summary(now).advice)
-        out = report(coordinator, out, DEVICES, now + 1)
+        out = report(coordinator, out, now + 1, DEVICES)
     helper.step(HelpersRoster(numbered(2)), 0.0)
     out = opened(coordinator, helper, out, 6.0)
     assert commit_of(out).record.devices == list(DEVICES)
@@ -267,7 +257,7 @@ def test_a_helper_that_tells_of_other_rosters_leaves_out_no_more_than_a_quarter_
 def test_nor_where_a_round_has_opened_without_the_devices_that_it_named_before():
     coordinator, _, out = begin(DEVICES)
     out = opened(coordinator, make_helper(roster=numbered(1, DEVICES[3:])), out, 2.0)
-    report(coordinator, out, DEVICES[3:], 10.0)
+    report(coordinator, out, 10.0, DEVICES[3:])
     out = names(coordinator, "de", 2)
     assert commit_of(out).record.state == "abandoned" and "not as ours" in warnings(out, "error")[0]
 
@@ -283,7 +273,7 @@ def test_a_draw_that_asks_it_all_the_same_costs_no_round(helpers, monkeypatch):
     assert round_in(out).cohort is None
     refused = feed(coordinator, *masked_parts(Terms.read(round_in(out).terms), "e"), now=3.0)
     assert word(refused, "e").outcome == "rejected" and "roster" in word(refused, "e").reason
-    out = report(coordinator, out, LEFT, 4.0)
+    out = report(coordinator, out, 4.0, LEFT)
     out += [action for name in both for action in feed(coordinator, *answer_of(both[name], asked(out, name)), now=5.0)]
     assert commit_of(out).record.devices == LEFT and commit_of(out).record.barred == {}
 
@@ -293,10 +283,10 @@ def test_a_helper_that_lost_its_state_and_had_an_older_roster_knows_the_device_a
     helper = make_helper(roster=numbered(5))
     out = opened(coordinator, helper, out, 2.0)
     helper.step(HelpersRoster(lacking("e", 3)), 0.0)
-    out = opened(coordinator, helper, report(coordinator, out, FIVE, 10.0), 10.0)
+    out = opened(coordinator, helper, report(coordinator, out, 10.0, FIVE), 10.0)
     assert coordinator.unlisted.devices == {"e"}
     helper.step(HelpersRoster(numbered(5)), 0.0)
-    out = opened(coordinator, helper, report(coordinator, out, LEFT, 20.0), 20.0)
+    out = opened(coordinator, helper, report(coordinator, out, 20.0, LEFT), 20.0)
     assert round_in(out).cohort is None
 
 
@@ -314,7 +304,7 @@ def test_a_restart_asks_for_the_smaller_set_and_then_asks_the_device_once_more()
     out = feed(again, *map(status, FIVE), Connected(), now=5.0)
     out = feed(again, *answer_of(helper, asked(out)), now=6.0)
     assert params_to_bytes(commit_of(out).params) == expected(terms, LEFT)
-    out = opened(again, helper, report(again, out, FIVE, 7.0), 8.0)
+    out = opened(again, helper, report(again, out, 7.0, FIVE), 8.0)
     assert commit_of(out).record.devices == LEFT and round_in(out).cohort == LEFT
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 
 import msgspec
@@ -55,6 +55,7 @@ from edgefl.trust.helper_certificate import HelperCertificate
 from edgefl.trust.roster import Member, Roster
 
 DEVICES = tuple("abcdefghijkl")
+FIVE = DEVICES[:5]  # that report, where no test says who
 MOST = len(DEVICES)
 MANIFEST = make_manifest()
 PRIVACY = PrivacySettings(masked=True, helpers="north", least=3, share=0.1, bits=12, helper_s=40.0)
@@ -219,12 +220,22 @@ def expected(terms: Terms, devices: Sequence[str], params: np.ndarray = PARAMS) 
     return params_to_bytes(strategy.finish())
 
 
-def closed(devices=DEVICES[:5], privacy=PRIVACY, **options):
+def sent(coordinator: RoundCoordinator, terms: Terms, devices: Iterable[str] = FIVE, now: float = 1.0) -> list:
+    """What the coordinator does while these devices send their updates, one after the other."""
+    return [action for device in devices for action in feed(coordinator, *masked_parts(terms, device), now=now)]
+
+
+def report(coordinator: RoundCoordinator, out: list, now: float, devices: Iterable[str] = FIVE) -> list:
+    """The same in the round that is announced in `out`; these devices are enough to close it."""
+    found = sent(coordinator, Terms.read(round_in(out).terms), devices, now)
+    assert coordinator.phase == "unmasking"
+    return found
+
+
+def closed(devices=FIVE, privacy=PRIVACY, **options):
     """A coordinator that waits for its helpers after a round of these devices; terms, and what it did at the close."""
     coordinator, terms = open_masked(*devices, privacy=privacy, **options)
-    out = []
-    for device in devices:
-        out += feed(coordinator, *masked_parts(terms, device), now=1.0)
+    out = sent(coordinator, terms, devices)
     assert coordinator.phase == "unmasking"
     return coordinator, terms, out
 

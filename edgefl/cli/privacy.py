@@ -40,7 +40,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--clip", type=at_least(0.0), metavar="X", help=help)
     help = "adaptive clipping: move the clip toward this quantile of the updates' norms, from --clip on"
     add("--clip-quantile", type=at_least(0.0), metavar="X", help=help)
-    help = f"how fast: in a round by a factor of e to this at most (default: {RATE})"
+    help = f"how fast: a round changes it by a factor of e^X at most (default: {RATE})"
     add("--clip-rate", type=at_least(0.0), default=RATE, metavar="X", help=help)
     help = "share of the params that a round sends (default: 1/8 if noise then costs little, else all)"
     add("--share", type=at_least(0.0), metavar="X", help=help)

@@ -87,7 +87,8 @@ class PrivacySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         ),
     ] = None
     clip_rate: Annotated[
-        float, Meta(gt=0, le=1, description="How fast it moves: in a round by a factor of e to this at the most.")
+        float,
+        Meta(gt=0, le=1, description="How fast it moves: a round changes it by a factor of e^`clip_rate` at most."),
     ] = RATE
     clip_most: Annotated[
         AboveZero | None,

@@ -17,10 +17,9 @@ from edgefl.hosting.acting import as_owner_of
 from edgefl.protocol.approval import SHORTEST, short
 from edgefl.settings import files
 
+from .commands import add_config
 from .config import AgentConfig
 from .plans import Plan, PlanFolder
-
-CONFIG = "/etc/edgefl/agent.toml"
 
 
 def plans(argv: list[str]) -> int:
@@ -43,8 +42,7 @@ def _parser(name: str, description: str) -> command.Parser:
     parser = command.Parser(
         prog=f"edgefl-agent {name}", description=description, example=f"edgefl-agent {name} --config agent.toml"
     )
-    parser.add_argument("--config", metavar="FILE", default=CONFIG, help="the agent's configuration")
-    command.add_set_option(parser.add_argument, "state_dir=/var/lib/edgefl")
+    add_config(parser.add_argument)
     command.add_common_options(parser, level="info")
     return parser
 

@@ -27,7 +27,7 @@ from edgefl.hosting import command
 from edgefl.hosting.acting import as_owner_of
 from edgefl.settings import files
 
-from .approving import CONFIG
+from .commands import add_config
 from .config import AgentConfig
 from .model_files import ModelFiles, read_params
 
@@ -53,8 +53,8 @@ def make_parser() -> command.Parser:
         "edgefl-agent predict --plan plan.json --params params.npy --data npz:today.npz --json",
     )
     add = parser.add_argument_group("the model").add_argument
-    add("--config", metavar="FILE", default=CONFIG, help="the agent's configuration, whose [model] names the files")
-    command.add_set_option(add, "model.file=/var/lib/edgefl/model.onnx")
+    help = "the agent's configuration, whose [model] names the files"
+    add_config(add, "model.file=/var/lib/edgefl/model.onnx", help)
     add("--plan", metavar="FILE", help="a plan_file, in place of the configuration")
     add("--params", metavar="FILE", help="the params_file that belongs to it")
     add = parser.add_argument_group("the examples").add_argument

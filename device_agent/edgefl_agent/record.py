@@ -22,7 +22,7 @@ from edgefl.protocol.topics import check_device_id
 from edgefl.settings import files
 from edgefl.transports.events import LinkEvent, Message, Refused, Up
 
-from .approving import CONFIG
+from .commands import add_config
 from .config import AgentConfig
 from .record_config import RecordConfig
 from .ring import Ring
@@ -48,8 +48,7 @@ def make_parser() -> command.Parser:
         example="edgefl-agent record --config /etc/edgefl/agent.toml",
     )
     add = parser.add_argument_group("what to record").add_argument
-    add("--config", metavar="FILE", default=CONFIG, help="the agent's configuration")
-    command.add_set_option(add, "record.every_s=0.5")
+    add_config(add, "record.every_s=0.5")
     command.add_common_options(parser, level="info")
     return parser
 

@@ -23,7 +23,7 @@ from edgefl.privacy import MOST_EPSILON
 from edgefl.settings import files
 
 from . import remains
-from .approving import CONFIG
+from .commands import add_config
 from .config import AgentConfig
 from .keys import root_of
 from .remains import Remains
@@ -47,8 +47,7 @@ def make_parser() -> command.Parser:
     add("--epsilon", type=float, metavar="E",
         help="what the federation has spent so far, as its operator says; this device agrees to no less. It is needed "
         "where nothing can be read")  # fmt: skip
-    parser.add_argument("--config", metavar="FILE", default=CONFIG, help="the agent's configuration")
-    command.add_set_option(parser.add_argument, "state_dir=/var/lib/edgefl")
+    add_config(parser.add_argument)
     command.add_common_options(parser, level="error")
     return parser
 

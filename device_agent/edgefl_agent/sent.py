@@ -18,7 +18,7 @@ from edgefl.hosting.store import set_aside
 from edgefl.plural import plural
 from edgefl.settings import files
 
-from .approving import CONFIG
+from .commands import add_config
 from .config import AgentConfig
 from .ledger import Entry, Line, Reader
 
@@ -44,8 +44,7 @@ def make_parser() -> command.Parser:
         example="edgefl-agent sent --config /etc/edgefl/agent.toml",
     )
     add = parser.add_argument_group("what to list").add_argument
-    add("--config", metavar="FILE", default=CONFIG, help="the agent's configuration")
-    command.add_set_option(add, "state_dir=/var/lib/edgefl")
+    add_config(add)
     add("--json", action="store_true", help="print a JSON array with everything that is known of each update")
     add("--verify", action="store_true", help="check that no entry was changed or removed, and print the chain's head")
     command.add_common_options(parser, level="warning")

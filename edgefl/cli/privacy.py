@@ -134,8 +134,8 @@ def _print(found: Proposal) -> None:
     goal, terms, noise = found.goal, found.terms, found.terms.noise
     whom = f"{goal.cohort} of {goal.devices} devices"
     say(f"{plural(goal.rounds, 'round')}, {whom} in each: epsilon {goal.epsilon:g}, delta {goal.delta:g}")
-    often = f"in every {goal.separation}th at most" if goal.separation > 1 else "perhaps in every one"
-    say(f"a device takes part {often}; nothing is claimed for which devices a round happens to ask")
+    often = f"in one of {goal.separation} rounds" if goal.separation > 1 else "in every round"
+    say(f"a device may take part {often}; nothing is claimed for which devices a round happens to ask")
     kind = f"correlated over {plural(noise.band, 'round')}" if noise.band else "independent"
     say(f"noise     {kind}: sigma {noise.sigma:.4g} of the grid, {found.multiplier:.4g} times the longest update")
     say(f"clip      {goal.clip:g}: an update that long has {found.typical:.3g} in each of its {goal.params:,} numbers")

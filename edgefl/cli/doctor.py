@@ -62,8 +62,9 @@ def _configured(options: argparse.Namespace) -> int:
 
 
 def _program_of(path: Path) -> str | None:
-    """The daemon that the file configures, None for a viewer's: that says nothing but where the federation is.
-    UsageError if it can't be read."""
+    """The daemon that the file configures; None for a viewer's, which has nothing that only a daemon needs. UsageError
+    if it can't be read."""
+    from ..hosting.config import AggregatorConfig
     from ..settings.files import read_table
     from ..viewer.config import ViewerConfig
 
@@ -72,4 +73,5 @@ def _program_of(path: Path) -> str | None:
         return "edgefl_agent"
     if "name" in table and "model" not in table:
         return "edgefl_broker.helper"
-    return None if table and table.keys() <= set(ViewerConfig.__struct_fields__) else "edgefl_broker"
+    aggregators = set(AggregatorConfig.__struct_fields__) - set(ViewerConfig.__struct_fields__)
+    return "edgefl_broker" if aggregators & table.keys() else None

@@ -327,6 +327,9 @@ def test_doctor_of_a_viewer_where_no_aggregator_is(open_fleet, tmp_path):
     code, found, text = check("edgefl", "doctor", "--config", path, "--json")
     assert code == 1 and states(found)["keys"] == "skipped", text
     assert "nothing of edgefl/2/elsewhere is on the broker -> start the aggregator" in texts(found, "federation")
+    path.write_text('federation = "elsewhere"\nmqqt = {url = "mqtt://x"}\n')
+    code, found, text = check("edgefl", "doctor", "--config", path, "--json")
+    assert code == 2 and "no key 'mqqt'" in texts(found, "settings") and "model" not in texts(found, "settings"), text
 
 
 def test_doctor_of_a_helper(fleet):

@@ -19,6 +19,7 @@ from edgefl.coordinator import unmasking
 from edgefl.coordinator.events import SaveAsk
 from edgefl.coordinator.leads import Leads
 from edgefl.coordinator.masked_sum import MaskedSum
+from edgefl.coordinator.masked_terms import MaskedTerms
 from edgefl.coordinator.state import CoordinatorState
 from edgefl.coordinator.summing import Summing
 from edgefl.coordinator.unlisted import Unlisted
@@ -98,7 +99,7 @@ def test_a_restart_begins_with_the_first_clip_again(monkeypatch):
 
 
 def test_a_device_that_seals_nonsense_is_not_barred(monkeypatch):
-    monkeypatch.setattr(Unopened, "_bar_unopened", lambda *args: [])
+    monkeypatch.setattr(Unopened, "_believe", lambda *args: ([], ""))
     assert broken(20, known=4) == "I07"
 
 
@@ -111,7 +112,7 @@ def test_a_device_that_seals_nonsense_is_barred_and_stays_in_the_set(monkeypatch
 
 def test_a_device_that_a_helper_did_not_know_is_never_asked_again(monkeypatch):
     monkeypatch.setattr(Unlisted, "hear", lambda *args: [])
-    assert broken(60, known=23) == "I07"
+    assert broken(60, known=11) == "I07"
 
 
 def test_devices_that_a_helper_does_not_know_are_asked_again_and_again(monkeypatch):
@@ -133,6 +134,16 @@ def test_no_helper_is_ever_believed_that_it_knows_more(monkeypatch):
     monkeypatch.setattr(Leads, "_may_lead", False)
     named = f"{LEADS}a_restored_aggregator_loses_one_round_and_not_as_many_as_its_backup_is_old"
     assert breaks(monkeypatch, named)
+
+
+def test_a_helper_alone_has_rounds_left_out(monkeypatch):
+    monkeypatch.setattr(Leads, "_is_accounted", lambda *args: True)
+    assert breaks(monkeypatch, "coordinator/test_inquiry::test_the_operator_says_that_so_many_rounds_were_run")
+
+
+def test_a_helper_alone_spends_a_budget(monkeypatch):
+    monkeypatch.setattr(MaskedTerms, "doubt", lambda *args: "")
+    assert breaks(monkeypatch, "coordinator/test_inquiry::test_not_half_after_half_either")
 
 
 def test_masks_are_not_taken_away(monkeypatch):

@@ -16,8 +16,8 @@ from ..protocol.terms import Party
 
 class Answered:
     """`of` tells round and epsilon; 0 and 0.0 of a helper that has answered nothing yet under these keys.
-    `signer_epoch`: the newest epoch of our certificate in which a sum was opened. `led`: rounds were left out at a
-    helper's word, and no sum was opened since."""
+    `signer_epoch`: the newest epoch of our certificate in which a sum was asked for that was opened. `led`: rounds were
+    left out at a helper's word, and no sum was opened since."""
 
     def __init__(self) -> None:
         self.signer_epoch, self.led = 0, False

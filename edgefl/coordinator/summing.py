@@ -55,7 +55,9 @@ class Summing(Inquiring):
         self, masked: MaskedSum, record: RoundRecord, now: float, larger: Unmasking | None = None
     ) -> None:
         """The round is closed with enough updates: have the helpers open their sum. `larger`: what they were asked
-        before, and have refused."""
+        before, and have refused. The record has the epoch in which they are asked: a sum that a backup waits for may be
+        opened in a later one, by an answer that was kept, and tells nothing of what helpers have opened since."""
+        record = msgspec.structs.replace(record, signer_epoch=self.signing.epoch)
         saved = SavedAsk(record, masked.terms, masked.entries, masked.sums)
         self.phase = "unmasking"
         self._unmasking = self._unmask(saved)
@@ -148,7 +150,7 @@ class Summing(Inquiring):
         record = msgspec.structs.replace(
             record, num_examples=total.weight, device_loss=loss, device_accuracy=accuracy, helpers_s=round(waited, 3),
             epsilon=unmasking.terms.epsilon, helped={party.name: party.epoch for party in unmasking.terms.helpers},
-            signer_epoch=self.signing.epoch, within=total.within,
+            within=total.within,
         )  # fmt: skip
         if total.left_out:
             text = f"round {self.round}: {total.left_out} of {unmasking.terms.groups} groups are left out of the mean"

@@ -26,6 +26,7 @@ from masked_rounds import (
     roster,
     round_in,
     said,
+    saved_in,
     terms_maker,
 )
 
@@ -151,6 +152,23 @@ def test_nothing_is_asked_in_an_epoch_in_which_a_sum_was_opened_but_in_the_next(
     assert asked(out) and not opened_by(again, out)
     out = feed(again, *answer_of(helper, asked(out)), now=3.0)
     assert opened_by(again, out) and round_in(out).round == 2 and not warnings(out), "it knows of no more"
+
+
+def test_i38_a_backup_of_a_sum_that_was_still_to_be_opened_asks_before_the_next_round():
+    """The helper has kept its answer, so the sum is opened in this epoch, and says nothing of the rounds after it."""
+    coordinator, out = begun()
+    helper, kept = make_helper(), {}
+    out = report(coordinator, feed(coordinator, *answer_of(helper, asked(out), kept)), 1.0)
+    backup = {"asked": saved_in(out), "masked": terms_maker(NOISY, ledger=of(out, SaveLedger)[-1].ledger)}
+    for now in (2.0, 3.0):
+        out = report(coordinator, feed(coordinator, *answer_of(helper, asked(out), kept), now=now), now)
+    newest = commit_of(feed(coordinator, *answer_of(helper, asked(out), kept), now=4.0)).record
+    restored, out = begun(epoch=2, attempt=2, **backup)
+    out = feed(restored, *answer_of(helper, asked(out), kept), now=5.0)
+    assert commit_of(out).record.round == 1 and not opened_by(restored, out), "the helper may know of more"
+    out = feed(restored, *answer_of(helper, asked(out), kept), now=6.0)
+    assert opened_by(restored, out) and round_in(out).round == newest.round + 1
+    assert Terms.read(round_in(out).terms).epsilon > newest.epsilon
 
 
 def test_the_highest_word_of_several_helpers_counts_and_all_are_waited_for():

@@ -34,7 +34,7 @@ from ..trust.certificate import SignerCertificate, purpose_of
 from ..trust.ed25519 import SigningKey, fingerprint
 from ..trust.seal import is_sealed, read_seal, seal
 from .events import Outbox
-from .seen import LESS, LOST, ONE_RUN, RESTORED, Seen
+from .seen import LESS, LOST, ONE_RUN, RESTORED, Seen, no_less
 
 AHEAD_S = 24 * 3600  # of a trusted clock: what is later than that is wrong, even if it is signed
 AGAIN_S = 3600  # `issued` alone is not written more often
@@ -258,7 +258,7 @@ class Pinned(Open):
             when = f"{since} rounds ago" if since > 0 else f"in round {last}"
             raise Rests(f"this device has taken part {when}, and {apart} must lie between")
         if terms.epsilon < seen.epsilon:
-            raise ProtocolError(f"epsilon falls from {seen.epsilon:g} to {terms.epsilon:g}: {LESS}")
+            raise ProtocolError(f"epsilon falls from {no_less(seen.epsilon)} to {terms.epsilon:g}: {LESS}")
         helpers = masked.Helpers(self._root, seen.helpers)
         found = helpers.check(terms, round, self._federation, self._clock.at(now))
         self.seen = replace(seen, helpers=found, epsilon=terms.epsilon)

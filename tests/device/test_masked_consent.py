@@ -146,6 +146,7 @@ def test_i36_a_helpers_key_that_changes_within_its_certificate_or_goes_back_is_r
 
 def test_i38_an_epsilon_that_falls_is_refused_in_a_new_epoch_too():
     refused(masked_round(), "epsilon falls from 3 to 0", seen=Seen(epsilon=3.0))
+    refused(masked_round(), "epsilon falls from 2.10001 to 0", seen=Seen(epsilon=2.1 + 1e-9))  # [privacy] told is that
     assert Seen(1, 1, epsilon=3.0, helpers={"north": (1, "a")}).in_epoch(2, 2) == Seen(
         2, 2, epsilon=3.0, helpers={"north": (1, "a")}
     )

@@ -7,7 +7,8 @@ import logging
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -19,24 +20,35 @@ from .world import World
 CHUNK = 50
 
 
-def failure(seed: int, trace: bool = False, masks: bool = False) -> str:
-    """What went wrong in this schedule, whose rounds are masked or not; "" if nothing did."""
+def failure(seed: int, trace: bool = False, masks: bool = False, seen: Counter[str] | None = None) -> str:
+    """What went wrong in this schedule, whose rounds are masked or not; "" if nothing did. `seen` counts the losses of
+    the aggregator's database (losses.py)."""
+    world = World((masked.draw if masks else Schedule.draw)(seed), print if trace else None)
     try:
-        World((masked.draw if masks else Schedule.draw)(seed), print if trace else None).run()
+        world.run()
     except Exception as error:
         return f"{type(error).__name__}: {error}"
+    finally:
+        if seen is not None:
+            seen.update(world.losses.count)
     return ""
 
 
-def failures(seeds: range, masks: bool = False) -> list[tuple[int, str]]:
-    return [(seed, why) for seed in seeds if (why := failure(seed, masks=masks))]
+def failures(seeds: Iterable[int], masks: bool = False, seen: Counter[str] | None = None) -> list[tuple[int, str]]:
+    return [(seed, why) for seed in seeds if (why := failure(seed, masks=masks, seen=seen))]
 
 
-def soak(first: int, count: int, jobs: int, masks: bool = False) -> Iterator[tuple[int, str]]:
+def _chunk(seeds: range, masks: bool) -> tuple[list[tuple[int, str]], Counter[str]]:
+    seen: Counter[str] = Counter()
+    return failures(seeds, masks, seen), seen
+
+
+def soak(first: int, count: int, jobs: int, seen: Counter[str], masks: bool = False) -> Iterator[tuple[int, str]]:
     """Every failure among `count` schedules from seed `first` on, as they are found."""
     chunks = [range(s, min(s + CHUNK, first + count)) for s in range(first, first + count, CHUNK)]
     with ProcessPoolExecutor(jobs) as pool:
-        for found in pool.map(partial(failures, masks=masks), chunks):
+        for found, losses in pool.map(partial(_chunk, masks=masks), chunks):
+            seen.update(losses)
             yield from found
 
 
@@ -59,10 +71,11 @@ def main() -> int:
         print(f"seed {args.seed}: {why or 'nothing wrong'}")
         return bool(why)
     started, failed = time.monotonic(), 0
-    for seed, why in soak(args.seed, args.seeds, args.jobs, args.masked):
+    seen: Counter[str] = Counter()
+    for seed, why in soak(args.seed, args.seeds, args.jobs, seen, args.masked):
         failed += 1
         print(f"seed {seed} at commit {_commit()}: {why}", flush=True)
-    print(f"{args.seeds} schedules, {failed} failed, {time.monotonic() - started:.0f} s")
+    print(f"{args.seeds} schedules, {failed} failed, {time.monotonic() - started:.0f} s", dict(seen) or "")
     return bool(failed)
 
 

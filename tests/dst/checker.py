@@ -6,18 +6,22 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 from edgefl_broker.store import State
 
 from edgefl.coordinator.coordinator import RoundCoordinator
 from edgefl.coordinator.receipts import NOT_KEPT, REFUSED, TOO_LATE
+from edgefl.coordinator.saved_ask import SavedAsk
 from edgefl.core.params import digest_of, params_to_bytes
 from edgefl.device.events import Outbox, TrainJob
 from edgefl.device.update_report import UpdateReport
+from edgefl.history_record import RoundRecord
 from edgefl.machine import Publish, Received, Subscribe
 from edgefl.profiles import Profile
 from edgefl.protocol.envelope import HEADER_BYTES, Envelope
 from edgefl.protocol.fleet import decode_page, decode_summary
 from edgefl.protocol.inbox import Inbox, Receipt
+from edgefl.protocol.manifest import Manifest
 from edgefl.protocol.messages import RETAINED_LIMIT, Status, decode
 from edgefl.protocol.round import Round
 from edgefl.protocol.terms import Terms
@@ -25,7 +29,7 @@ from edgefl.protocol.topics import Topics
 from edgefl.protocol.update_header import UpdateHeader
 from edgefl.settings import Mode
 
-from .keys import is_keyed, plain
+from .keys import NOW, is_keyed, plain
 from .liveness import Liveness
 from .masked import MaskedTruth, masked_terms
 from .operator import gate_of, judges
@@ -52,13 +56,10 @@ class Checker(Witness):
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._manifest = world.schedule.manifest
         self.masked = MaskedTruth(world.schedule)
         self.truth = Truth(world.schedule, self.masked, lambda: world.aggregator.disk.ledger)
         self.liveness = Liveness(world, self.truth)
-        world.aggregator.disk.told = self.truth.committed
-        world.aggregator.disk.told_ask = self.masked.asked
-        world.aggregator.disk.told_ledger = self.masked.noise.paid
+        self.listen()
         self._terms = masked_terms(world.schedule)
         self._topics = Topics(self._manifest.federation)
         self.announced: Round | None = None
@@ -66,7 +67,39 @@ class Checker(Witness):
         self._sent_in: dict[str, int] = {}  # the attempt in which a part of an update was sent last, by topic
         self._rounds: set[tuple[object, ...]] = set()  # all that were announced
         self._shown: dict[int, set[str]] = {}  # version -> SHA-256 of what devices are to have of it
+        self._made_in: dict[tuple[str, bytes], int] = {}  # device, its update -> epoch of the aggregator's certificate
         self._under_others: set[tuple[str, int]] = set()  # device, round: one of its updates was under other terms
+
+    @property
+    def _manifest(self) -> Manifest:
+        return self._world.schedule.manifest
+
+    def listen(self) -> None:
+        """To the aggregator's disk."""
+        disk = self._world.aggregator.disk
+        disk.told, disk.told_ask, disk.told_ledger = self._committed, self._asked, self.masked.noise.paid
+        disk.told_attempt = self._owned
+        self.announced = None
+
+    def _committed(self, record: RoundRecord, params: np.ndarray | None) -> None:
+        self.truth.committed(record, params)
+        if record.state == "committed":
+            self._world.losses.committed()
+
+    def _asked(self, saved: SavedAsk) -> None:
+        self.masked.asked(saved)
+        self._world.losses.asks()
+
+    def _owned(self, attempt: int) -> None:
+        """It may be more than a start has counted, if the aggregator takes over."""
+        if self._world.losses:
+            self.truth.start = attempt
+
+    def begin_run(self) -> None:
+        """The aggregator's database is lost, and the schedule's run another one."""
+        world = self._world
+        self.truth = self.liveness.truth = Truth(world.schedule, self.masked, lambda: world.aggregator.disk.ledger)
+        self.masked.begin_run()
 
     # Around a step
 
@@ -135,11 +168,12 @@ class Checker(Witness):
         if machine.round is not None:
             last, now = host.last_round, machine.round
             back = last is not None and last.manifest == now.manifest and self._number(now) < self._number(last)
-            require(not back, "I19", "%s went back to round %d", host.name, now.round)
+            turned, host.last_epoch = host.last_epoch < epoch_of(host), epoch_of(host)
+            require(turned or not back, "I19", "%s went back to round %d", host.name, now.round)
             host.last_round = now
             if is_keyed(self._world.schedule) and now.run == self._manifest.run:
                 self._is_announced(host, now)
-                order = now.attempt, now.round
+                order = epoch_of(host), now.attempt, now.round
                 replayed = order < host.disk.highest  # also by an earlier process
                 require(not replayed, "I19", "%s goes by round %d again", host.name, now.round)
                 host.disk.highest = order
@@ -153,9 +187,9 @@ class Checker(Witness):
                 self._counted(host, work.round)
 
     def _number(self, round: Round) -> tuple[int, int]:
-        """What only goes up. A restart may pass over fewer rounds, where devices rest."""
-        rests = self._world.schedule.noisy.separation > 1
-        return (round.attempt, round.round) if rests else (round.round, round.attempt)
+        """What only goes up. A restart may pass over fewer rounds, where devices rest, or helpers have opened some."""
+        fewer = self._world.schedule.noisy.separation > 1 or self._world.losses
+        return (round.attempt, round.round) if fewer else (round.round, round.attempt)
 
     def keeps(self, host: DeviceHost, round: Round) -> None:
         if is_keyed(self._world.schedule):
@@ -171,7 +205,8 @@ class Checker(Witness):
         aggregator = self._world.aggregator
         if not aggregator.alive or aggregator.machine.tally is None or round.manifest != self._manifest.id:
             return
-        if (round.round, round.attempt) == (aggregator.machine.round, self.truth.start):
+        now = aggregator.machine.round, self.truth.start, self._epoch
+        if (round.round, round.attempt, epoch_of(host)) == now:
             there = host.may_be_left_out or host.name in aggregator.machine.tally.counted
             require(there, "I06", "%s believes to be counted in round %d", host.name, round.round)
 
@@ -179,6 +214,7 @@ class Checker(Witness):
 
     def resumes(self, host: AggregatorHost, state: State, damaged: bool) -> None:
         self.truth.resumed(state, damaged)
+        self.masked.began()
 
     def stops(self, host: AggregatorHost, reason: str) -> None:
         require(False, "I07", "stopped for another aggregator, where there is none: %s", reason)
@@ -200,6 +236,7 @@ class Checker(Witness):
                 truth.profiles.add(round.round)
             require(round.version == truth.newest, "I09", "version %d announced, not durable", round.version)
             truth.passes(round.round, self._world.aggregator.disk.ledger)
+            self.masked.announced(round)
             self.masked.noise.announced(Terms.read(round.terms) if round.terms else None)
             require(round.attempt == truth.start, "I06", "attempt %d announced again", round.attempt)
             require(
@@ -359,7 +396,7 @@ class Checker(Witness):
         if judges(self._world.schedule, job.round):
             return  # of a model that no round has named
         again = saved is not None and (saved.manifest, saved.round, saved.version) == wanted
-        again = again and saved.mode == job.round.mode
+        again = again and saved is not None and saved.mode == job.round.mode and not self._is_of_before(host, saved)
         require(not again, "I11", "%s trains round %d again", host.name, job.round.round)
         if job.round.mode == "profile":
             require(job.params == b"", "I20", "%s fetches a model for a profile", host.name)
@@ -370,6 +407,10 @@ class Checker(Witness):
             require(shown, "I20", "%s trains on what was not version %d", host.name, job.round.version)
 
     def trained(self, host: DeviceHost, job: TrainJob, blob: bytes) -> None:
+        if job.round.terms:
+            epsilon = Terms.read(job.round.terms).epsilon
+            require(epsilon >= host.disk.told, "I38", "%s is told %r after %r", host.name, epsilon, host.disk.told)
+            host.disk.told = epsilon
         if job.round.mode == "profile":
             return
         if job.manifest.id == self._manifest.id and not judges(self._world.schedule, job.round):
@@ -378,8 +419,9 @@ class Checker(Witness):
     def saves(self, host: DeviceHost, outbox: Outbox) -> None:
         """I06, within a run: which of two runs is the newer one a device can't know, if a broker goes back to one."""
         saved = host.disk.truth.outbox
-        replaced = saved is not None and saved.manifest == outbox.manifest and self.truth.may_count(host.name, saved)
+        replaced = saved is not None and saved.manifest == outbox.manifest and self._may_count(host, saved)
         require(not replaced, "I06", "%s overwrites its update", host.name)
+        self._made_in[host.name, digest_of(outbox.blob)] = epoch_of(host)
 
     def profiles(self, host: AggregatorHost, profile: Profile) -> None:
         if self._world.schedule.masked:
@@ -391,7 +433,7 @@ class Checker(Witness):
         """
         saved, truth = host.disk.truth.outbox, self.truth
         assert saved is not None
-        may_count = truth.may_count(host.name, saved) and not host.may_be_left_out
+        may_count = self._may_count(host, saved) and not host.may_be_left_out
         may_count = may_count and not self._is_under_other_terms(host, saved)
         may_count = may_count and not self.masked.noise.rests(saved.round, host.name)  # it was wiped
         require(not may_count, "I06", "%s drops its update of round %d", host.name, saved.round)
@@ -418,13 +460,26 @@ class Checker(Witness):
         require(applied == (record.state == "committed") or missed, "EF", "%s: the residual", host.name)
 
     @property
+    def _epoch(self) -> int:
+        return self._world.losses.epoch
+
+    def _may_count(self, host: DeviceHost, saved: Outbox) -> bool:
+        return not self._is_of_before(host, saved) and self.truth.may_count(host.name, saved)
+
+    def _is_of_before(self, host: DeviceHost, saved: Outbox) -> bool:
+        """Whether the update was made before the aggregator's database went back: it counts no more."""
+        return self._made_in.get((host.name, digest_of(saved.blob)), 0) < self._epoch
+
+    @property
     def _anew(self) -> bool:
-        """Whether the helper's keys are not those of the first epoch."""
-        return any(helper.epoch > 1 for helper in self._world.helpers)
+        """Whether the terms of a round may be others than they were: the helper's keys are not those of the first
+        epoch, or the operator has set what devices were told."""
+        return any(helper.epoch > 1 for helper in self._world.helpers) or self._world.losses.told > 0
 
     def _is_under_other_terms(self, host: DeviceHost, saved: Outbox) -> bool:
-        """Whether its round was opened again for other keys of the helper's, since that began another epoch. A receipt
-        for what was made under those before may come when the next update is made."""
+        """Whether its round was opened again under other terms, since the helper has begun another epoch, or the
+        operator has said what devices were told. A receipt for what was made under those before may come when the next
+        update is made."""
         round = self.announced
         if (host.name, saved.round) in self._under_others:
             return True
@@ -436,6 +491,12 @@ class Checker(Witness):
         """Whether a roll-back has ended the update's round: its device sees a newer model."""
         record = self.truth.record_of(saved.round)
         return record is not None and record.state == "rollback"
+
+
+def epoch_of(host: DeviceHost) -> int:
+    """Of the newest certificate of the aggregator's that the device goes by; 0 without keys."""
+    seen = host.disk.seen
+    return NOW if seen is None else seen.epoch
 
 
 def _updates(machine: RoundCoordinator) -> tuple[int, int]:

@@ -66,7 +66,8 @@ class DeviceDisk(FailingDisk):
         self.truth = Disk()
         self.starts = 0
         self.seen: Seen | None = None
-        self.highest = (0, 0)  # attempt and round that the device has gone by: what the checker knows of this disk
+        self.highest = (0, 0, 0)  # epoch, attempt and round that it has gone by: what the checker knows of this disk
+        self.told = 0.0  # the highest epsilon that it has trained under: the same
         self._damaged: Outbox | None = None
 
     def count_start(self) -> int:
@@ -129,6 +130,7 @@ class AggregatorDisk(FailingDisk):
         self.asked: SavedAsk | None = None
         self.clip: ClipState | None = None
         self.ledger: Ledger | None = None
+        self.told_attempt: Callable[[int], None] = lambda attempt: None
         self.told_ledger: Callable[[Ledger], None] = lambda ledger: None
         self.told_ask: Callable[[SavedAsk], None] = lambda saved: None
         self.told = _nobody  # of what has become durable, whether or not the caller knows
@@ -167,6 +169,7 @@ class AggregatorDisk(FailingDisk):
     def save_attempt(self, attempt: int) -> None:
         def write() -> None:
             self.start = attempt
+            self.told_attempt(attempt)
 
         self.transact(write)
 

@@ -101,16 +101,25 @@ class Faults:
         """Its disk is put back to a backup, so its operator begins the next epoch of its keys."""
         world, rng = self._world, self._world.rng
         (helper,) = world.helpers
+        if not world.losses.may_lose_helper():
+            return
         helper.die("its disk is put back")
         helper.disk.restore(rng.randint(1, 5))
         helper.epoch += 1
         for aggregator in world.aggregators:
             aggregator.adopt()
 
+    def _restored_aggregator(self) -> None:
+        self._world.losses.restore()
+
+    def _lost_aggregator(self) -> None:
+        self._world.losses.lose()
+
     def _wipe_device(self) -> None:
         device = self._device()
         device.die("its disk is gone")
         device.disk = DeviceDisk()
+        self._world.checker.masked.noise.wiped(device.name)
 
     def _stop_device(self) -> None:
         """SIGTERM: last words, and no will."""

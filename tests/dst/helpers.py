@@ -32,7 +32,7 @@ from edgefl.trust.roster import Roster
 from .disks import FailingDisk, PowerLost
 from .host import Host
 from .keys import ROOT, aggregators_keys
-from .noise import Floats, Opening, Tape
+from .noise import Floats, Key, Opening, Tape
 from .schedule import FEDERATION
 from .violation import require
 
@@ -68,12 +68,12 @@ class HelperDisk(FailingDisk):
         self.state = State()
         self.answers: dict[int, bytes] = {}
         self.memory: bytes | None = None
-        self.noise: dict[int, Floats] = {}
-        self.backups: list[tuple[State, dict[int, bytes], bytes | None, dict[int, Floats]]] = []
+        self.noise: dict[Key, Floats] = {}
+        self.backups: list[tuple[State, dict[int, bytes], bytes | None, dict[Key, Floats]]] = []
 
     def save(
         self, state: State, answer: bytes | None = None, memory: bytes | None = None,
-        noise: dict[int, Floats] | None = None, told: Callable[[], None] = lambda: None,
+        noise: dict[Key, Floats] | None = None, told: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
         def write() -> None:
             self.backups = [*self.backups[1 - BACKUPS :], (self.state, self.answers, self.memory, self.noise)]
@@ -175,7 +175,8 @@ class HelperHost(Host[helper_events.Event, helper_events.Action]):
         reason_bytes = int.from_bytes(blob[85:87], "little")  # exchange.Answer: 1 + 32 + 32 + 4 + 8 + 8
         require(bool(found) or reason_bytes > 0, "I34", "an answer that is not durable")
         for opened in found:
-            self.world.checker.masked.answered(opened.round, bytes.fromhex(opened.set_digest))
+            self.world.checker.masked.answered(self.disk.state.run, opened.round, bytes.fromhex(opened.set_digest))
+            self.world.losses.opened_sum(self.disk.state.signer_epoch)
         self.world.adversary.hear(action.topic, action.payload)
         connection = self.connection
         if connection is not None:

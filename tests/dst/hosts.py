@@ -90,6 +90,7 @@ class DeviceHost(Host[device_events.Event, device_events.Action]):
         self.files = OwnersFiles(self)
         self.fail_next = False
         self.last_round: Round | None = None  # that the checker has seen
+        self.last_epoch = 0  # in which that was
         self.handicap = world.schedule.lasting.handicaps.get(name, "")
         self.is_hostile = name == world.schedule.hostile
         self.may_be_left_out = name in (world.schedule.hostile, world.schedule.unlisted)  # by a helper's word
@@ -259,6 +260,7 @@ class AggregatorHost(Host[coordinator_events.Event, coordinator_events.Action]):
         super().__init__(world, AGGREGATOR)
         self.disk = disk
         self.config = world.schedule.config  # as the file of settings has it
+        self.takes_over = False  # its operator starts it with --take-over, until the federation is its own
 
     def boot_up(self) -> None:
         world, schedule, disk = self.world, self.world.schedule, self.disk
@@ -271,10 +273,11 @@ class AggregatorHost(Host[coordinator_events.Event, coordinator_events.Action]):
             schedule.manifest, self.config, strategy, state.params,
             rng=random.Random(world.rng.getrandbits(32)), round=state.round, version=state.version,
             attempt=state.start, instance=world.rng.getrandbits(64),
-            recent=disk.recent(100), gate=gate_of(schedule), suspects=disk.suspects, keys=aggregators_keys(schedule),
-            admission=admission_of(schedule), watched=is_watched(schedule), paused=disk.paused,
-            masked=masked_terms(schedule, disk.clip, disk.ledger, self._helpers_epoch), asked=disk.asked,
-            features=features_of(schedule),
+            recent=disk.recent(100), gate=gate_of(schedule), suspects=disk.suspects, take_over=self.takes_over,
+            keys=aggregators_keys(schedule, world.losses.epoch), admission=admission_of(schedule),
+            watched=is_watched(schedule), paused=disk.paused,
+            masked=masked_terms(schedule, disk.clip, disk.ledger, self._helpers_epoch, world.losses),
+            asked=disk.asked, features=features_of(schedule),
         )  # fmt: skip
 
     def start(self) -> None:
@@ -324,6 +327,7 @@ class AggregatorHost(Host[coordinator_events.Event, coordinator_events.Action]):
                 del self.disk.orders[order]
             case SaveAttempt(attempt):
                 self.disk.save_attempt(attempt)
+                self.takes_over = False
             case Commit(record, params, drop, state, clip):
                 self.disk.commit(record, params, drop, pack(self.machine.strategy.name, state), clip)
             case SaveLate(update):
@@ -343,6 +347,9 @@ class AggregatorHost(Host[coordinator_events.Event, coordinator_events.Action]):
             case ReloadLate():
                 self.answer(ReloadedLate(self.disk.late.values()))
             case Fenced(reason):
+                if self.world.losses:  # by a claim of before, that is repeated or was not lost: its operator insists
+                    self.takes_over = True
+                    raise StoreError(reason)
                 self.world.checker.stops(self, reason)
                 self.gone = True  # nobody starts it again without thinking
                 raise StoreError(reason)

@@ -49,11 +49,11 @@ def certificate(epoch: int = NOW, root: SigningKey = ROOT, key: SigningKey = SIG
     return SignerCertificate.of(key.public, federation=FEDERATION, serial=epoch, epoch=epoch, **times).seal(root)
 
 
-def aggregators_keys(schedule: Schedule) -> AggregatorKeys | None:
+def aggregators_keys(schedule: Schedule, epoch: int = NOW) -> AggregatorKeys | None:
     if not is_keyed(schedule):
         return None
     members = {name: Member.of(_key(name).public) for name in schedule.devices}
-    return SignerRead(SIGNER, certificate(), NOW), Roster(FEDERATION, 1, members)
+    return SignerRead(SIGNER, certificate(epoch), epoch), Roster(FEDERATION, 1, members)
 
 
 def devices_keys(host: DeviceHost) -> Keys | None:
@@ -84,6 +84,10 @@ class Adversary:
         self._heard: list[tuple[str, bytes]] = []
         if is_keyed(world.schedule) and not world.broker.rates:  # on a slow line its bytes alone would stop a device
             self._later()
+
+    @property
+    def _epoch(self) -> int:
+        return self._world.losses.epoch
 
     def hear(self, topic: str, payload: bytes) -> None:
         if is_keyed(self._world.schedule) and payload:
@@ -135,8 +139,8 @@ class Adversary:
         topic, seals = self._topics.round, [p for t, p in self._heard if t == self._topics.round]
         return [(topic, self._rng.choice([
             message,
-            seal(message, purpose_of(topic, NOW), THIEF, certificate()),
-            seal(message, purpose_of(topic, 9), THIEF, certificate(9, root=THIEF, key=THIEF)),
+            seal(message, purpose_of(topic, self._epoch), THIEF, certificate(self._epoch)),
+            seal(message, purpose_of(topic, 99), THIEF, certificate(99, root=THIEF, key=THIEF)),
             message + b"\n" + self._rng.choice(seals).partition(b"\n")[2],
         ]))]  # fmt: skip
 
@@ -153,7 +157,7 @@ class Adversary:
             return []
         outcome = self._rng.choice(["counted", "rejected"])
         message = encode(Receipt(true.round, true.attempt, outcome, run=true.run))
-        return [(topic, self._rng.choice([message, seal(message, purpose_of(topic, NOW), THIEF)]))]
+        return [(topic, self._rng.choice([message, seal(message, purpose_of(topic, self._epoch), THIEF)]))]
 
     def _forge_update(self) -> list[tuple[str, bytes]]:
         """A whole update in the name of a device: without a signature, by another key, or an honest one's signature."""
@@ -164,7 +168,7 @@ class Adversary:
         delta = np.full(manifest.update_size, 0.25, np.float32)
         blob = UpdateHeader(20, 1, 0.5, 10, 0).to_bytes() + manifest.update_codec.encode(delta)
         codec = manifest.update_codec.wire_id
-        context = Context(FEDERATION, NOW, manifest.run, true.round, true.version, device, codec)
+        context = Context(FEDERATION, self._epoch, manifest.run, true.round, true.version, device, codec)
         blob = self._rng.choice([blob, sign(blob, context, THIEF)])
         splitter = Splitter(
             blob, manifest.part_bytes, kind=Kind.UPDATE, codec=codec, round=true.round, version=true.version,

@@ -40,7 +40,7 @@ class Liveness:
     """`satisfied` after the healing, or a Violation."""
 
     def __init__(self, world: World, truth: Truth) -> None:
-        self._world, self._truth = world, truth
+        self._world, self.truth = world, truth
         self._from = 0  # records before the healing
         self._late: set[tuple[str, int]] = set()  # updates that waited for a model then
         self._deadline_s = 0.0  # of the round that was open then: it may have learned of slow devices
@@ -51,13 +51,13 @@ class Liveness:
         self._deadline_s = max(self._world.schedule.round_s, announced.deadline_s if announced else 0.0)
         connections = [device.connection for device in self._world.devices if device.connection is not None]
         self._backlog_s = max((connection.backlog_s() for connection in connections), default=0.0)
-        self._from = len(self._truth.records)
+        self._from = len(self.truth.records)
         self._late = set(self._world.aggregator.disk.late)
 
     def satisfied(self) -> bool:
         world, schedule = self._world, self._world.schedule
         assert world.healed_at is not None
-        new = self._truth.records[self._from :]
+        new = self.truth.records[self._from :]
         left = {device.name for device in world.devices if not (device.gone or device.handicap or device.is_hostile)}
         waited = world.clock.now - world.healed_at
         if world.aggregator.alive and self._is_over(world.aggregator.machine):

@@ -27,6 +27,7 @@ from edgefl.privacy.clipping import ClipState
 from edgefl.privacy.ledger import Ledger
 from edgefl.profiles import Profile
 from edgefl.protocol.profile_terms import MOMENTS
+from edgefl.protocol.round import Round
 from edgefl.protocol.terms import Terms
 from edgefl.protocol.update_header import UpdateHeader
 from edgefl.settings import FeatureSettings, PrivacySettings, RoundSettings
@@ -34,7 +35,9 @@ from edgefl.simulation.task import Drawn
 from edgefl.trust.ed25519 import fingerprint
 
 from .helpers import HELPER, LEAST, certified
+from .kept import Kept, kept, put_back
 from .keys import ROOT
+from .losses import Losses, losses_of
 from .noise import DELTA, RANGES, RESTORED, NoiseTruth, Noisy
 from .schedule import Schedule
 from .violation import require
@@ -60,7 +63,7 @@ def draw(seed: int) -> Schedule:
     if noisy.turns:
         turns = {"goal": None, "over_select": None, "fraction": 1 / noisy.separation, "min_reports": LEAST}
         rounds = msgspec.structs.replace(rounds, **turns)
-    faults = (*found.faults, RESTORED) if noisy.restored else found.faults
+    faults = (*found.faults, *losses_of(seed), *((RESTORED,) if noisy.restored else ()))
     left_out = _left_out(seed, found, rounds)
     hostile, unlisted = (left_out if seed % 3 == kind else "" for kind in (1, 2))
     return replace(
@@ -93,16 +96,20 @@ def features_of(schedule: Schedule) -> FeatureSettings:
 
 
 def masked_terms(
-    schedule: Schedule, moved: ClipState | None = None, ledger: Ledger | None = None, epoch: int = 1
-) -> MaskedTerms | None:
-    """What the aggregator makes terms with: where the clip is, what was spent, and the epoch of the helper's keys."""
+    schedule: Schedule, moved: ClipState | None = None, ledger: Ledger | None = None, epoch: int = 1,
+    says: Losses | None = None,
+) -> MaskedTerms | None:  # fmt: skip
+    """What the aggregator makes terms with: where the clip is, what was spent, the epoch of the helper's keys, and what
+    its operator says."""
     if not schedule.masked:
         return None
     party, certificate = certified(epoch)
+    word = {} if says is None else {"told": says.told, "opened": says.opened}
     if schedule.noisy and ledger is None:
         ledger = Ledger(fingerprint(ROOT.public), DELTA)
     return MaskedTerms(
-        privacy_of(schedule), schedule.manifest, most=len(schedule.devices), rounds=schedule.noisy.rounds or 0,
+        msgspec.structs.replace(privacy_of(schedule), **word), schedule.manifest, most=len(schedule.devices),
+        rounds=schedule.noisy.rounds or 0,
         helpers=[party], certificates=[certificate], ledger=ledger, features=features_of(schedule),
         moved=moved,
     )  # fmt: skip
@@ -153,21 +160,65 @@ class MaskedTruth:
         self.clip = self._clipping.first
         self.made: dict[tuple[str, bytes], np.ndarray] = {}
         self.sets: dict[int, SavedAsk] = {}
-        self.opened: dict[int, bytes] = {}  # round -> digest of the set that left the helper
+        self.opened: dict[tuple[str, int], bytes] = {}  # run, round -> digest of the set that left the helper
+        self._has_gone_back, self._pending = False, 0
+        self._before = 0  # the newest round of this run that was opened before the database went back
+        self._in_vain = 0  # sets of such rounds that this process has asked for
+        self._last_round = schedule.noisy.rounds
+
+    # What goes back with a database (losses.py)
+
+    def kept(self) -> Kept:
+        return kept(self, ("clip", "sets"))
+
+    def went_back(self, backup: Kept, run: str, pending: int) -> None:
+        """To a backup, in which helpers were still to answer for the round `pending`; 0: for none."""
+        put_back(self, backup)
+        self._has_gone_back, self._pending, self._before = True, pending, self._newest(run)
+
+    def begin_run(self) -> None:
+        self.clip, self.sets, self._before, self._pending = self._clipping.first, {}, 0, 0
+
+    def began(self) -> None:
+        """A process of the aggregator's begins."""
+        self._in_vain = 0
+
+    def newest_lost(self, run: str) -> int:
+        """The newest round that was opened, if the database has gone back."""
+        return self._newest(run) if self._has_gone_back else 0
+
+    def _newest(self, run: str) -> int:
+        return max((round for of, round in self.opened if of == run), default=0)
+
+    def announced(self, round: Round) -> None:
+        """I35: no round with noise is open that is not after all that were opened before the database went back, since
+        helpers have told of them; but where there is no further round, the last one is (coordinator/leads.py)."""
+        again = self.noise and round.terms and round.round <= self._before
+        again = again and round.round not in (self._pending, self._last_round)
+        require(not again, "I35", "round %d opens, and round %d was opened", round.round, self._before)
 
     def asked(self, saved: SavedAsk) -> None:
         """It is durable, and about to be shown to the helper."""
-        known = self.sets.setdefault(saved.record.round, saved)
-        same = known.ask().set_digest == saved.ask().set_digest
-        anew = saved.record.base > known.record.base  # a damaged model was replaced: the helper refuses what is asked
-        opened = saved.record.round in self.opened
-        require(same or anew or not opened, "I35", "another set of round %d", saved.record.round)
-        self.sets[saved.record.round] = saved
+        round, digest = saved.record.round, saved.ask().set_digest
+        known, opened = self.sets.get(round), self.opened.get((saved.terms.run, round))
+        if known is None:
+            if round <= self._before:
+                self._asks_in_vain(round)
+        else:
+            same = known.ask().set_digest == digest
+            anew = saved.record.base > known.record.base  # a damaged model was replaced: the helper refuses this set
+            require(same or anew or opened is None, "I35", "another set of round %d", round)
+        self.sets[round] = saved
         self.noise.asked(saved)
 
-    def answered(self, round: int, set_digest: bytes) -> None:
-        """I34: a round is opened for one set."""
-        known = self.opened.setdefault(round, set_digest)
+    def _asks_in_vain(self, round: int) -> None:
+        """I35: for a round that is not after all that were opened before the database went back. Once."""
+        self._in_vain += 1
+        require(self._in_vain == 1, "I35", "round %d is lost too to a database that went back", round)
+
+    def answered(self, run: str, round: int, set_digest: bytes) -> None:
+        """I34: a round of a run is opened for one set."""
+        known = self.opened.setdefault((run, round), set_digest)
         require(known == set_digest, "I34", "round %d was opened for two sets", round)
 
     def mean(self, round: int, devices: list[str]) -> np.ndarray:
@@ -209,7 +260,7 @@ class MaskedTruth:
         require(saved is not None, "I35", "round %d committed, and its set is not durable", round)
         assert saved is not None
         require(sorted(saved.entries) == devices, "I35", "%r counted, asked for %r", devices, sorted(saved.entries))
-        means, noise = [], self.noise.used.get(round, {})
+        means, noise = [], self.noise.used.get((saved.terms.run, round), {})
         for place, group in enumerate(saved.groups):
             if len(group) >= saved.terms.least and self._hostile not in group:
                 total = sum(self.made[device, saved.terms.digest].astype(np.int64) for device in group)

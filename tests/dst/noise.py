@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -27,6 +27,7 @@ from edgefl.protocol.fleet import Spent
 from edgefl.protocol.terms import Terms
 from edgefl.settings import FeatureSettings
 
+from .kept import Kept, kept, put_back
 from .violation import require
 
 SIGMA, DELTA, BITS = 1.5, 1e-5, 20
@@ -35,6 +36,7 @@ RANGES = FeatureSettings(ranges="-1:2")
 RESTORED = "restored helper"
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
+Key = tuple[str, int]  # run, round
 
 
 @dataclass(frozen=True)
@@ -123,25 +125,64 @@ class Opening:
     tape: Tape
 
 
+@dataclass(frozen=True)
+class Shown:
+    """The devices of a set that helpers were asked for. `lost`: with a database; `forgot`: those that were wiped."""
+
+    run: str
+    round: int
+    devices: frozenset[str]
+    lost: bool = False
+    forgot: frozenset[str] = frozenset()
+
+
 class NoiseTruth:
     """`used`: the noise of each group of each round that was opened, which a sum has to have."""
 
     def __init__(self, noisy: Noisy) -> None:
         self._noisy = noisy
-        self.used: dict[int, dict[int, Integers]] = {}
-        self._sets: dict[int, bytes] = {}
-        self._seen: dict[bytes, int] = {}  # noise -> its round
+        self.used: dict[Key, dict[int, Integers]] = {}
+        self._sets: dict[Key, bytes] = {}
+        self._seen: dict[bytes, Key] = {}  # noise -> its round
         self._cost: Counter[str] = Counter()  # device -> rho of all noise that its vectors were given
+        self._spent: dict[Key, float] = {}  # rho of the device that has spent most, after that round
         self._paid: set[int] = set()  # rounds that the aggregator has paid for
         self._most = 0.0  # rho of the noise of one round, at most
-        self._helpers: dict[int, float] = {}  # round -> epsilon, by the helper's ledger
-        self._asked: dict[int, frozenset[str]] = {}  # round -> the devices of the set that helpers were asked for
+        self._helpers: dict[Key, float] = {}  # epsilon, by the helper's ledger
+        self._asks: list[Shown] = []
+        self._told_in: set[int] = set()  # rounds that devices were told epsilon of
+        self._uncounted: frozenset[str] = frozenset()  # devices that count before their time, and nobody knows
+        self._others = 0  # the same, and paid for, that were lost with a database
+        self._least, self._pending = 0.0, 0  # what no round tells less than, but one that a backup waited for
         self._reported: dict[int, frozenset[str]] = {}  # the same, of rounds whose end is durable
         self._agreed = self._told = self._shown = 0.0
 
+    def __bool__(self) -> bool:
+        return bool(self._noisy)
+
+    # What goes back with a database (losses.py)
+
+    GOES_BACK = ("_paid", "_reported", "_told_in", "_agreed", "_told", "_shown")
+
+    def kept(self) -> Kept:
+        return kept(self, self.GOES_BACK)
+
+    def went_back(self, backup: Kept, epsilon: float, pending: int) -> None:
+        """To a backup, in which helpers were still to answer for the round `pending`; {}: to nothing. They know by now
+        that `epsilon` is spent."""
+        before, known = self._paid | self._told_in, set(backup.get("_reported", ())) | {pending}
+        put_back(self, backup or {name: getattr(NoiseTruth(self._noisy), name) for name in self.GOES_BACK})
+        self._others += len(before - self._paid)
+        self._least, self._pending = epsilon, pending
+        self._asks = [replace(one, lost=one.lost or one.round not in known) for one in self._asks]
+
+    def wiped(self, device: str) -> None:
+        """The device's disk is gone."""
+        self._asks = [replace(one, forgot=one.forgot | {device}) for one in self._asks]
+
     # What the helper has drawn
 
-    def drawn(self, opening: Opening, past: Mapping[int, Floats]) -> tuple[dict[int, Integers], dict[int, Floats]]:
+    def drawn(self, opening: Opening, past: Mapping[Key, Floats]) -> tuple[dict[int, Integers], dict[Key, Floats]]:
         """The noise of each group that was opened, from its tape; `past` is the correlated noise of the rounds that the
         helper's disk knows of, and the second what it knows of then. I38 if the helper has read more."""
         terms, source = opening.job.terms, Played(opening.tape.read)
@@ -150,8 +191,8 @@ class NoiseTruth:
             if group is None:
                 continue
             if terms.noise.kind == "banded":
-                after[terms.round] = _filtered(terms, source, past)
-                found[place] = np.rint(after[terms.round]).astype(np.int64)
+                after[terms.run, terms.round] = _filtered(terms, source, past)
+                found[place] = np.rint(after[terms.run, terms.round]).astype(np.int64)
             else:
                 found[place] = discrete_gaussian(terms.noise.sigma, terms.length, source)
             found[place][terms.at_checks] = 0
@@ -162,27 +203,34 @@ class NoiseTruth:
         """It is durable, and about to leave. I34: a round has one noise, for one set. I38: no noise is of two sums."""
         job = opening.job
         round, terms = job.terms.round, job.terms
-        require(self._sets.setdefault(round, job.set_digest) == job.set_digest, "I34", "round %d: two noises", round)
-        require(round not in self.used, "I34", "round %d has had noise before", round)
+        key = terms.run, round
+        require(self._sets.setdefault(key, job.set_digest) == job.set_digest, "I34", "round %d: two noises", round)
+        require(key not in self.used, "I34", "round %d has had noise before", round)
         for one in noise.values():
-            known = self._seen.setdefault(one.tobytes(), round)
-            require(known == round, "I38", "round %d has the noise of round %d", round, known)
-        self.used[round] = noise
+            known = self._seen.setdefault(one.tobytes(), key)
+            require(known == key, "I38", "round %d has the noise of %r", round, known)
+        self.used[key] = noise
         assert ledger is not None
-        self._helpers[round] = ledger.epsilon
+        self._helpers[key] = ledger.epsilon
         rho = rho_of(terms)
         self._cost.update({one.entry.device: rho for place in noise for one in job.groups[place]})
+        spent = [rho for device, rho in self._cost.items() if device not in self._uncounted]
+        self._spent[key] = max(spent, default=0.0)
 
     # What the aggregator asks and tells
 
     def asked(self, saved: SavedAsk) -> None:
         """I38: no device is in two rounds between which there are fewer than the separation."""
-        round, devices = saved.record.round, frozenset(saved.entries)
-        self._asked[round] = devices
-        for other, those in self._asked.items():
-            near = 0 < abs(round - other) < self._noisy.separation
-            again = sorted(devices & those) if near else []
-            require(not again, "I38", "%r are in rounds %d and %d", again, other, round)
+        run, round, devices = saved.terms.run, saved.record.round, frozenset(saved.entries)
+        for other in self._asks:
+            if other.run != run or not 0 < abs(round - other.round) < self._noisy.separation:
+                continue
+            again = devices & other.devices
+            unknown = again & other.forgot if other.lost else frozenset()  # to anybody
+            self._uncounted |= unknown
+            require(again == unknown, "I38", "%r are in rounds %d and %d", sorted(again), other.round, round)
+        self._asks = [one for one in self._asks if one.lost or (one.run, one.round) != (run, round)]
+        self._asks.append(Shown(run, round, devices))
         if self._noisy:
             require(round in self._paid, "I38", "round %d is asked for, and not paid for", round)
 
@@ -195,8 +243,10 @@ class NoiseTruth:
     def announced(self, terms: Terms | None) -> None:
         """I38: no round tells less than one before it, whether that was opened or not: devices would refuse it."""
         if terms is not None and self._noisy:
-            require(terms.epsilon >= self._agreed, "I38", "epsilon falls from %r to %r", self._agreed, terms.epsilon)
+            least = self._agreed if terms.round == self._pending else max(self._agreed, self._least)
+            require(terms.epsilon >= least, "I38", "epsilon falls from %r to %r", least, terms.epsilon)
             self._agreed, self._most = terms.epsilon, max(self._most, rho_of(terms))
+            self._told_in.add(terms.round)
 
     def paid(self, ledger: Ledger) -> None:
         """It is durable. I38: epsilon is what was spent, no less than any device has, and no more than all rounds cost
@@ -204,20 +254,20 @@ class NoiseTruth:
         require(ledger.epsilon >= self._told, "I38", "epsilon falls from %r to %r", self._told, ledger.epsilon)
         if ledger.times:
             self._paid.add(ledger.round)
-        most = accountant.epsilon(len(self._paid) * self._most, DELTA)
+        most = accountant.epsilon((len(self._paid) + self._others) * self._most, DELTA)
         require(ledger.epsilon <= most * (1 + ROUNDING), "I38", "epsilon %r, %r at most", ledger.epsilon, most)
         self._told = ledger.epsilon
 
-    def over(self, record: RoundRecord, ledger: Ledger | None) -> None:
+    def over(self, run: str, record: RoundRecord, ledger: Ledger | None) -> None:
         """I38: the record of a round that was opened tells what both ledgers do."""
         self._reported[record.round] = frozenset(record.devices)
         if not record.helped or not self._noisy:
             require(record.epsilon == 0, "I38", "epsilon %r in %r", record.epsilon, record)
             return
         assert ledger is not None
-        told = record.epsilon, ledger.epsilon, self._helpers[record.round]
+        told = record.epsilon, ledger.epsilon, self._helpers[run, record.round]
         require(len(set(told)) == 1, "I38", "round %d: record and ledgers tell %r", record.round, told)
-        least = accountant.epsilon(max(self._cost.values()), DELTA)
+        least = accountant.epsilon(self._spent[run, record.round], DELTA)
         require(record.epsilon >= least * (1 - ROUNDING), "I38", "%r is told, %r is spent", record.epsilon, least)
 
     def shows(self, spent: Spent | None, ledger: Ledger | None) -> None:
@@ -235,13 +285,13 @@ def rho_of(terms: Terms) -> float:
     return terms.norm2 * squares / (2 * terms.noise.sigma**2)
 
 
-def _filtered(terms: Terms, source: Played, past: Mapping[int, Floats]) -> Floats:
+def _filtered(terms: Terms, source: Played, past: Mapping[Key, Floats]) -> Floats:
     """(L,) fresh noise less the parts that the band takes back of the rounds before."""
     fresh = terms.noise.sigma * _white(terms.length, source)
     c = coefficients(terms.noise.band)
     for number in reversed(range(terms.round - terms.noise.band + 1, terms.round)):
-        if number in past:
-            fresh -= c[terms.round - number] * past[number]
+        if (terms.run, number) in past:
+            fresh -= c[terms.round - number] * past[terms.run, number]
     return fresh
 
 

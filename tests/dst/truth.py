@@ -21,6 +21,7 @@ from edgefl.strategies import State
 from edgefl.strategies.pre.staleness import stale_weight
 
 from .influence import Influences
+from .kept import Kept, kept, put_back
 from .masked import MaskedTruth
 from .operator import BAD, gate_of, is_refused
 from .schedule import RULES, Schedule
@@ -30,6 +31,11 @@ from .violation import require
 class Truth:
     """`versions` has every durable version's (P,) float32 bytes, `newest` its number; `start` the aggregator's.
     `ledger` gives what its disk has."""
+
+    GOES_BACK = (
+        "records", "_record_of", "committed_in", "round", "versions", "newest", "states", "start", "fallbacks",
+        "receipts", "spent", "refused", "profiles", "_bases", "_counted",
+    )  # fmt: skip
 
     def __init__(self, schedule: Schedule, masked: MaskedTruth, ledger: Callable[[], Ledger | None]) -> None:
         self._masked, self._ledger = masked, ledger
@@ -54,16 +60,26 @@ class Truth:
         self._counted: set[tuple[str, int]] = set()  # device, round: what is in a model
         self._updates: dict[tuple[str, int, int], dict[bytes, None]] = {}
 
+    def kept(self) -> Kept:
+        return kept(self, self.GOES_BACK)
+
+    def went_back(self, backup: Kept, pending: RoundRecord | None) -> None:
+        """The database has; helpers were still to answer for the round `pending` then."""
+        put_back(self, backup)
+        profile = pending is not None and pending.profile
+        self.profiles = {one for one in self.profiles if one in self._record_of or (profile and one == self.round)}
+
     def record_of(self, round: int) -> RoundRecord | None:
         """None if it is not over, or was passed over."""
         return self._record_of.get(round)
 
     def passes(self, round: int, ledger: Ledger | None) -> None:
-        """I09: a round is announced. Rounds before it are passed over only if noise was paid for them, or devices rest
-        in them."""
+        """I09: a round is announced. Rounds before it are passed over only if noise was paid for them, helpers have
+        opened them, or devices rest in them."""
         passed = range(self.round, round)
         paid = 0 if ledger is None else ledger.round
-        odd = [one for one in passed if one > paid and not self._masked.noise.rests(one)]
+        led = self._masked.newest_lost(self._manifest.run)
+        odd = [one for one in passed if one > max(paid, led) and not self._masked.noise.rests(one)]
         require(round >= self.round and not odd, "I09", "round %d announced before its time", round)
         self.round = round
 
@@ -172,7 +188,7 @@ class Truth:
             self._counted.update(updates)
         if self._schedule.masked:
             self._masked.over(record)
-            self._masked.noise.over(record, self._ledger())
+            self._masked.noise.over(self._manifest.run, record, self._ledger())
         self._bases[record.round] = self.newest
         if params is not None:
             self.newest = record.version

@@ -20,6 +20,7 @@ from .host import Host
 from .hosts import AggregatorHost, DeviceHost
 from .keys import Adversary
 from .link import Connection
+from .losses import Losses
 from .operator import Operator
 from .schedule import Schedule
 
@@ -43,6 +44,7 @@ class World:
         self.devices = [DeviceHost(self, name) for name in schedule.devices]
         self.helpers = [HelperHost(self)] if schedule.masked else []
         self.checker = Checker(self)
+        self.losses = Losses(self)
         self.faults = Faults(self)
         self.adversary = Adversary(self)
         if schedule.earlier_run:

@@ -15,15 +15,18 @@ class Line:
     def __init__(self, rate: float | None) -> None:
         self.rate = rate
         self.free_at = 0.0
-        self._sent = 0
+        self._sent = self._behind = 0
+        self._queued_rate = rate or QUICK  # at which what is queued passes
         self._queue: deque[tuple[float, int]] = deque()  # of each message: when it will have passed, its size
 
     def send(self, size: int, now: float) -> float:
         """The time at which a message of `size` bytes, sent now, has passed: all that was sent before it goes first."""
         self._sent += size
-        if self.rate is None:
-            return now
         self._drop_passed(now)
+        if self.rate is None:
+            if self._queue:
+                self._behind += size
+            return max(now, self.free_at)
         self.free_at = max(now, self.free_at) + size / self.rate
         self._queue.append((self.free_at, size))
         return self.free_at
@@ -31,17 +34,24 @@ class Line:
     def progress(self, now: float) -> tuple[int, int, int]:
         """Bytes that have passed until now; that have not; and of the first, those of a message which is passing."""
         self._drop_passed(now)
-        pending = int((self.free_at - now) * (self.rate or 0.0)) if self._queue else 0
-        return self._sent - pending, pending, sum(size for _, size in self._queue) - pending
+        if not self._queue:
+            return self._sent, 0, 0
+        queued = int((self.free_at - now) * self._queued_rate)
+        pending = queued + self._behind
+        return self._sent - pending, pending, sum(size for _, size in self._queue) - queued
+
+    def rate_at(self, now: float) -> float:
+        """Bytes a second that pass now."""
+        self._drop_passed(now)
+        return self._queued_rate if self._queue else self.rate or QUICK
 
     def _drop_passed(self, now: float) -> None:
         while self._queue and self._queue[0][0] <= now:
             self._queue.popleft()
 
     def heal(self) -> None:
-        """From now on messages pass at once, those that are queued in their time."""
+        """Messages that are queued pass in their time; those that are sent from now on pass at once, behind them."""
         self.rate = None
-        self._queue.clear()
 
 
 def flow(up: Line, down: Line, now: float, *, keepalive_s: float, before: tuple[int, int] = (0, 0)) -> Flow:
@@ -51,5 +61,5 @@ def flow(up: Line, down: Line, now: float, *, keepalive_s: float, before: tuple[
     received, _, arriving = down.progress(now)
     return Flow(
         received=before[1] + received, acknowledged=before[0] + acknowledged, pending=pending, arriving=arriving,
-        rate_in=down.rate or QUICK, rate_out=up.rate or QUICK, keepalive_s=keepalive_s,
+        rate_in=down.rate_at(now), rate_out=up.rate_at(now), keepalive_s=keepalive_s,
     )  # fmt: skip

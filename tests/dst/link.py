@@ -79,7 +79,7 @@ class Connection:
 
     def measure(self) -> Flow | None:
         """What the client's host measures of a slow link, once a second."""
-        if self.uplink.rate is None or self._clock.now < self._measured_at + 1.0:
+        if (self.uplink.rate is None and not self.backlog_s()) or self._clock.now < self._measured_at + 1.0:
             return None
         self._measured_at = self._clock.now
         return self._flow()

@@ -18,6 +18,7 @@ from . import opening as opens
 from .closing import Candidate, Closed, Closing, at_deadline, conclude
 from .cohort import LIST_BYTES
 from .events import Action, Answered, Commit, Evaluated, Finished, ReloadLate
+from .opening import DEADLINES
 from .profiling import Profiling
 from .summing import Summing
 from .tally import Tally
@@ -115,9 +116,9 @@ class Rounds(Watching, Profiling, Summing):
         resting = self.resting.at(self.round)
         if not resting:
             return False
-        known = (device for device in self.presence.could_ask() if device not in self.unlisted.devices)
-        ends = sorted(self.resting.until(device) for device in known if self.standing.is_worth(device))
+        known = [device for device in self.presence.could_ask() if device not in self.unlisted.devices]
         least = max(1, self.config.min_reports)
+        ends = sorted(map(self.resting.until, self.standing.able(known, least, DEADLINES * self.config.deadline_s)))
         if len(ends) < least or ends[least - 1] <= self.round:
             return False
         self.round = ends[least - 1]

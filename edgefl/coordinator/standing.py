@@ -84,7 +84,7 @@ class Standing:
             deadline_s = max(deadline_s, min(most_s, SLACK * quickest[rank - 1]))
         self._typical_s = median([entry.times[0] for entry in earned] or quickest or [0.0])
         self._deadline_s = deadline_s
-        self._limit_s = min(deadline_s, max(QUICK_S, PATIENCE * self._typical_s))
+        self._limit_s = min(deadline_s, self.working_s([]))
         skipped = {device: self._why_not(device) for device in present if not self.is_worth(device)}
         worth = [device for device in present if device not in skipped] if skipped else present
         return Survey(worth, skipped, deadline_s)
@@ -97,6 +97,13 @@ class Standing:
         """Whether the device has earned waiting, and took no longer than `within_s` last."""
         entry = self._entries.get(device)
         return entry is None or (entry.earned and (not entry.times or entry.times[0] <= within_s))
+
+    def able(self, devices: Iterable[str], least: int, most_s: float) -> list[str]:
+        """Those that are worth waiting for; if they are fewer than `least`, also the slow ones that can report within
+        `most_s`, as at a deadline (closing.py): a clock that leapt may have made them slow."""
+        found = [*devices]
+        worth = [*filter(self.is_worth, found)]
+        return worth if len(worth) >= least else [device for device in found if self.can_report(device, most_s)]
 
     def _why_not(self, device: str) -> str:
         entry = self._entries[device]

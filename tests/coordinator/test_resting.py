@@ -84,3 +84,19 @@ def test_i07_devices_that_rest_out_of_step_come_together_again_though_one_never_
         records.append((commit.record.state, commit.record.devices))
     assert records[:2] == [("abandoned", ["a"]), ("abandoned", ["b"])]
     assert records[-2:] == [("committed", ["a", "b"])] * 2
+
+
+def test_i07_devices_that_rest_out_of_step_come_together_again_though_the_clock_leapt_while_one_reported():
+    """Its report seems to have taken longer than a deadline, so no round waits for it. It comes back in step."""
+    coordinator, helper = make_masked(APART, min_reports=2), make_helper()
+    out = feed(coordinator, *map(status, "abl"), Connected(), now=0.0)
+    out += feed(coordinator, Tick(), now=1.0 + coordinator.config.deadline_s)
+    assert coordinator.round == 1, "it goes on: two devices are still at work"
+    records = []
+    for device in ("a", "b"):
+        commit, out = over(coordinator, helper, out, device)
+        records.append(commit.record)
+    commit, out = over(coordinator, helper, out, "a", "b")
+    assert [(record.round, record.state) for record in [*records, commit.record]] == [
+        (1, "abandoned"), (2, "abandoned"), (5, "committed"),
+    ]  # fmt: skip

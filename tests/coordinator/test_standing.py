@@ -37,6 +37,15 @@ def test_a_device_that_was_never_asked_is_worth_waiting_for():
     assert survey(Standing()).worth == FLEET
 
 
+def test_i07_while_no_time_is_known_no_device_is_slow():
+    """Found by simulation: all that took longer than a second were, until the next round had opened."""
+    standing = Standing()
+    survey(standing, deadline_s=300.0)
+    standing.report("d0", 1, 290.0)
+    standing.report("d1", 1, 310.0)
+    assert standing.is_worth("d0") and not standing.is_worth("d1")
+
+
 def test_a_device_that_missed_a_round_is_not_waited_for_until_an_update_of_it_comes():
     standing = Standing()
     assert play(standing, 1, all_but()) == {}

@@ -33,7 +33,7 @@ from edgefl.hosting import own_certificate
 from edgefl.hosting.link_host import LONGEST_SLEEP_S, LinkHost
 from edgefl.hosting.reload import Reload
 from edgefl.machine import Action, Connected, Disconnected, Publish, Received
-from edgefl.protocol.messages import Status, encode
+from edgefl.protocol.messages import STARTS, Status, encode
 from edgefl.protocol.topics import Topics, check_device_id, is_aggregators
 from edgefl.protocol.trouble import Trouble
 
@@ -54,7 +54,6 @@ from .thermometer import Thermometer
 from .worker import Worker
 
 BUSY_LOOK_S = 0.25
-STARTS = 2**20  # distance between the first boot numbers of two starts: a start has room for so many connections
 
 
 class Agent(LinkHost[events.Event, events.Action]):

@@ -257,6 +257,14 @@ class RoundCoordinator(Rounds):
         if device is not None and event.payload.startswith(b"{"):
             self._on_jury(self._on_verdict(device, event, now), now)
             return
+        gone = device is not None and not self.presence.is_present(device)
+        try:
+            self._receive(device, event, now)
+        finally:
+            if device is not None and gone and self.presence.is_present(device):  # whatever its update is worth
+                self._on_presence(device, True, now)
+
+    def _receive(self, device: str | None, event: Received, now: float) -> None:
         if self.phase == "waiting" and self.fence.held:
             self._out += self.reception.between(event, now, round=self.round)
             return
@@ -276,6 +284,10 @@ class RoundCoordinator(Rounds):
             self.presence.drop(device)
         elif not self.presence.update(device, decode(Status, payload)):
             return
+        self._on_presence(device, known, now)
+
+    def _on_presence(self, device: str, known: bool, now: float) -> None:
+        """What is known of the device's presence has changed; `known`: it had a status before."""
         self._out += self.readiness.absence.heard(device, known, now)
         if self.tally is not None:
             asked = self.tally.is_waiting_for(device)

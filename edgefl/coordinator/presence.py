@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from msgspec.structs import replace
+
 from ..errors import ProtocolError
 from ..protocol.messages import Status
 
@@ -37,11 +39,11 @@ class Presence:
         self.count = sum(map(self.can_be_asked, self.statuses))
 
     def update(self, device: str, status: Status) -> bool:
-        """Store a status; False if it is known already, or is the late will of a connection that has been replaced.
-        ProtocolError if there is no room for one more device."""
-        self.let_in(device)
+        """Store a status; False if it is known already, or is of a connection that has been replaced. ProtocolError if
+        there is no room for one more device."""
+        self._let_in(device)
         known = self.statuses.get(device)
-        if known == status or (known is not None and status.state == "lost" and status.boot < known.boot):
+        if known == status or (known is not None and status.is_older_than(known)):
             return False
         self.drop(device)
         self.statuses[device] = status
@@ -53,7 +55,7 @@ class Presence:
         self.statuses.update(statuses)
         self.count = sum(map(self.can_be_asked, self.statuses))
 
-    def let_in(self, device: str) -> None:
+    def _let_in(self, device: str) -> None:
         """ProtocolError if the device is not known, and there is no room for one more."""
         if device not in self.statuses and len(self.statuses) >= self.most:
             raise ProtocolError(
@@ -63,9 +65,13 @@ class Presence:
             )
 
     def prove(self, device: str) -> None:
-        """An update proves presence, even if the broker dropped the device's status: brokers do in large fleets."""
-        if device not in self.statuses:
+        """An update proves presence, even if the broker dropped the device's status: brokers do in large fleets. So a
+        device that is taken for gone is back; what it says itself, such as that it is paused, stands."""
+        known = self.statuses.get(device)
+        if known is None:
             self.update(device, Status("ready", 0))
+        elif known.is_farewell:
+            self.update(device, replace(known, state="ready", reason="", code=""))
 
     def drop(self, device: str) -> None:
         """The device's retained status has been cleared."""

@@ -94,7 +94,7 @@ class Reception:
                 raise error
             # Else its device would repeat the update as long as late ones are accepted.
             return self.receipts.reject(where, error, envelope.version)
-        self._presence.let_in(device)
+        self._presence.prove(device)
         if tally is not None:
             tally.receive(device, len(event.payload))
         folded = own.counted_in(device)
@@ -103,7 +103,6 @@ class Reception:
         if tally is not None and tally.is_full(device):
             self._held.add(device, where.round, now)
             return []
-        self._presence.prove(device)
         self._make_room(tally, device, where.round)
         blob = own.intake.add(device, envelope, now)
         if blob is None:

@@ -42,11 +42,14 @@ class KeepsBytes(msgspec.Struct, frozen=True, dict=True):
 
 
 PRESENT = ("ready", "training")
+FAREWELLS = ("lost", "disconnected")
+STARTS = 2**20  # distance between the first boot numbers of two starts, with room for so many connections
 
 
 class Status(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """A device's presence: ready, training, paused, trouble, disconnected or lost. A device in a state that this side
-    does not know is not present. `boot` rises with every connection, so that a late will can't end a new session.
+    does not know is not present. `boot` is the number of the start times `STARTS`, plus the connections before in that
+    start.
 
     "paused" is the owner's wish, "trouble" the device's own; `reason` says more, and `code` is one of trouble.CODES.
     `max_bytes` is what the owner's byte budget allows the update of the round that it trains for; 0: no limit.
@@ -67,6 +70,20 @@ class Status(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     @property
     def present(self) -> bool:
         return self.state in PRESENT
+
+    @property
+    def is_farewell(self) -> bool:
+        """Whether a connection ends with it."""
+        return self.state in FAREWELLS
+
+    def is_older_than(self, known: Status) -> bool:
+        """Whether it is of an earlier connection than what is known of the same device: a late will, or a message that
+        was repeated. Boot numbers rise, but a device whose disk was restored or wiped counts again, from an earlier
+        start or from the same one. So only a farewell is always older. Any other status is if it is of the same start,
+        and the device is known to be present: then nothing is lost by not believing it."""
+        if self.boot >= known.boot:
+            return False
+        return self.is_farewell or (known.present and self.boot // STARTS == known.boot // STARTS)
 
 
 class Claim(msgspec.Struct, frozen=True):

@@ -267,7 +267,7 @@ def test_a_device_that_went_away_while_it_waited_to_be_asked_is_asked_when_it_is
     intake = coordinator.tally.intake
     intake._unasked = 1
     feed(coordinator, parts_of("a")[0])
-    feed(coordinator, status("a", "lost", boot=2))
+    feed(coordinator, status("a", "paused", boot=2))
     assert requests(feed(coordinator, *parts_of("a")[1:7])) == {}
     assert coordinator.wake_at == 5.0
     assert requests(feed(coordinator, Tick(), now=5.0)) == {}

@@ -22,7 +22,7 @@ from edgefl.protocol.envelope import HEADER_BYTES, Envelope
 from edgefl.protocol.fleet import decode_page, decode_summary
 from edgefl.protocol.inbox import Inbox, Receipt
 from edgefl.protocol.manifest import Manifest
-from edgefl.protocol.messages import RETAINED_LIMIT, Status, decode
+from edgefl.protocol.messages import RETAINED_LIMIT, STARTS, Status, decode
 from edgefl.protocol.round import Round
 from edgefl.protocol.terms import Terms
 from edgefl.protocol.topics import Topics
@@ -149,14 +149,17 @@ class Checker(Witness):
         return UpdateHeader.MAX_SIZE + self._manifest.update_codec.bound(self._manifest.update_size)
 
     def _will(self, host: AggregatorHost, event: Received, before: Before) -> None:
-        """The will of a connection that has been replaced says nothing of the new one."""
+        """A connection that has been replaced says nothing of the new one."""
         status = decode(Status, event.payload)
         device = self._topics.device_of(event.topic)
         assert device is not None
         known = before.statuses.get(device)
-        if status.state == "lost" and known is not None and status.boot < known.boot:
+        if known is None or status.boot >= known.boot:
+            return
+        there = known.state in ("ready", "training") and status.boot // STARTS == known.boot // STARTS
+        if there or status.state in ("lost", "disconnected"):  # else its disk may have been wiped
             unchanged = host.machine.presence.statuses[device] == known
-            require(unchanged, "I07", "%s is taken for lost by the will of boot %d", device, status.boot)
+            require(unchanged, "I07", "%s is taken for %s by boot %d", device, status.state, status.boot)
 
     def _device(self, host: DeviceHost) -> None:
         machine, saved = host.machine, host.disk.truth.outbox

@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from edgefl_agent.agent import STARTS
 
 from edgefl.codecs import feedback as error_feedback
 from edgefl.coordinator import events as coordinator_events
@@ -55,7 +54,7 @@ from edgefl.machine import Publish
 from edgefl.privacy.ledger import SaveLedger
 from edgefl.protocol import statistics
 from edgefl.protocol.envelope import MAGIC, Envelope
-from edgefl.protocol.messages import Status, encode
+from edgefl.protocol.messages import STARTS, Status, encode
 from edgefl.protocol.round import Round
 from edgefl.protocol.update_header import UpdateHeader
 from edgefl.settings import RoundSettings

@@ -51,6 +51,7 @@ class Listening(SessionState):
         self._part.round = self._unnamed = None
         if self.terms is not None:  # else the reason is in the manifest
             self.status.start_over()
+            self._part.publish_status()  # rounds wait for a device that was in trouble
 
     def _save_seen(self) -> None:
         if (seen := self.trust.news()) is not None:

@@ -26,7 +26,7 @@ from machines import (
     of,
 )
 
-from edgefl.device.events import DropUpdate, SaveSeen, StartTraining, Trained
+from edgefl.device.events import DropUpdate, Failed, SaveSeen, StartTraining, Trained
 from edgefl.machine import Connected, WallTime
 from edgefl.protocol.messages import Status
 
@@ -105,6 +105,16 @@ def test_a_restored_aggregator_is_believed_in_a_new_epoch_and_what_was_made_befo
     assert kinds.index(DropUpdate) < kinds.index(SaveSeen), "killed in between, it begins the epoch without the update"
     feed(session, round_of(58, 57, 9, issued=TODAY + 99), now=4.0)  # of the old epoch
     assert session.forged == 1 and session.round.round == 40
+
+
+def test_a_new_epoch_takes_back_what_the_device_has_told_of_a_round_before():
+    """Its manifest comes before any round, and the rounds wait for devices that are not in trouble."""
+    session, _ = joined()
+    (start,) = of(train(session, round_of(57, 56, 9), version=56), StartTraining)
+    out = feed(session, Failed(start.job, "out of memory"), now=1.0)
+    assert last(out, Status, STATUS).reason
+    out = feed(session, manifest(cert=certificate(serial=2, epoch=2)), now=3.0)
+    assert (last(out, Status, STATUS).state, last(out, Status, STATUS).reason) == ("ready", "")
 
 
 def test_i19_what_the_same_key_signed_in_an_earlier_epoch_is_nothing_in_this_one_whatever_certificate_is_with_it():

@@ -20,7 +20,7 @@ from edgefl_broker.store import AggregatorStore
 from keyed_fleet import KeyedFleet
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from edgefl.coordinator.quarantine import Suspect
+from edgefl.coordinator.devices.quarantine import Suspect
 from edgefl.hosting.orders import Pause, give
 
 IMAGES = Path(__file__).with_name("images")

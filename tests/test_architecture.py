@@ -143,6 +143,19 @@ def test_no_import_circle():
     tuple(TopologicalSorter(graph).static_order())  # CycleError names the circle
 
 
+def test_no_circle_of_packages_within_a_package():
+    """Of those that lie in one package: what they share is in that package itself."""
+    for package in PACKAGE_NAMES:
+        within = {name for name in PACKAGE_NAMES if name.rpartition(".")[0] == package}
+        graph: dict[str, set[str]] = {name: set() for name in within}
+        for name in MODULES:
+            own = next((room for room in within if name.startswith(f"{room}.")), None)
+            others = {room for other in imports(name) for room in within if f"{other}.".startswith(f"{room}.")}
+            if own is not None:
+                graph[own] |= others - {own}
+        tuple(TopologicalSorter(graph).static_order())  # CycleError names the circle
+
+
 def test_the_library_never_imports_the_daemons():
     daemons = {"edgefl_agent", "edgefl_broker"}
     reached = {(name, other) for name in MODULES for other in imports(name) if other.split(".")[0] in daemons}

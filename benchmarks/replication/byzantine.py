@@ -2,7 +2,7 @@
 
 20 devices, 4 of which attack, MNIST, IID and dirichlet:0.3, 50 rounds of at most 60 steps of 10 examples. Attackers
 know the honest updates of the round, and the strategy; the optimised attacks (opt-) choose their size by trying the
-strategy (edgefl/simulation/attacks.py). The grid follows ByzFL's benchmark. Its figures are for other models, so no
+strategy (simulation/devices/attacks.py). The grid follows ByzFL's benchmark. Its figures are for other models, so no
 published figure stands beside ours. The goal: after 50 rounds, mixing by neighbours and trimmed mean, or better, keep
 93 % (IID) and 90 % (dirichlet:0.3) with `ecq`, where the plain mean falls below 60 % under the optimised attacks.
 """

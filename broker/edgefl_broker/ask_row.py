@@ -6,7 +6,7 @@ import logging
 import sqlite3
 import zlib
 
-from edgefl.coordinator.saved_ask import SavedAsk
+from edgefl.coordinator.masked.saved_ask import SavedAsk
 from edgefl.errors import StoreError
 
 SQL = "CREATE TABLE IF NOT EXISTS ask (round INTEGER PRIMARY KEY, blob BLOB NOT NULL, crc INTEGER NOT NULL);\n"

@@ -13,7 +13,7 @@ from edgefl.checks import broker, daemon, machine, training
 from edgefl.checks.broker import Visit
 from edgefl.checks.probe import Probe
 from edgefl.checks.report import Finding, Table, ok, parted, problem, skipped, warning
-from edgefl.coordinator import cohort
+from edgefl.coordinator.devices import cohort
 from edgefl.data import Dataset
 from edgefl.errors import DataError, EdgeFLError, UsageError
 from edgefl.federation import make_manifest

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from edgefl import masked_fit
 from edgefl.coordinator.events import HelpersRead
-from edgefl.coordinator.masked_terms import MaskedTerms
+from edgefl.coordinator.masked.terms import MaskedTerms
 from edgefl.errors import ProtocolError, UsageError
 from edgefl.hosting.config import AggregatorConfig
 from edgefl.protocol.manifest import Manifest

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgefl import masked_fit, masks
-from edgefl.coordinator import cohort
+from edgefl.coordinator.devices import cohort
 from edgefl.coordinator.events import Reconfigured
 from edgefl.coordinator.schedule import Schedule
 from edgefl.core.plan import Plan

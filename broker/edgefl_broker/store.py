@@ -16,9 +16,9 @@ import numpy as np
 
 from edgefl import strategies
 from edgefl.atomic import remove_partials, write_atomically
+from edgefl.coordinator.devices.quarantine import Suspect
 from edgefl.coordinator.events import LateUpdate
-from edgefl.coordinator.quarantine import Suspect
-from edgefl.coordinator.saved_ask import SavedAsk
+from edgefl.coordinator.masked.saved_ask import SavedAsk
 from edgefl.core.params import params_sha256
 from edgefl.errors import StoreError
 from edgefl.history_record import RoundRecord

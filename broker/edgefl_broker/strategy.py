@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from edgefl.coordinator.cohort import expected_reports
+from edgefl.coordinator.devices.cohort import expected_reports
 from edgefl.core.mask import Mask
 from edgefl.core.plan import Plan
 from edgefl.federation import make_strategy

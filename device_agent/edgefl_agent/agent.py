@@ -10,7 +10,6 @@ from pathlib import Path
 
 from edgefl import __version__, codecs
 from edgefl.device import events
-from edgefl.device.delivery import Wanted
 from edgefl.device.events import (
     CancelTraining,
     DropUpdate,
@@ -25,7 +24,8 @@ from edgefl.device.events import (
     SaveUpdate,
     StartTraining,
 )
-from edgefl.device.policy import OwnersWord
+from edgefl.device.model.delivery import Wanted
+from edgefl.device.owner.policy import OwnersWord
 from edgefl.device.session import DeviceSession
 from edgefl.device.status import REASON
 from edgefl.errors import StoreError, UsageError

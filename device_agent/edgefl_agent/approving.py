@@ -10,7 +10,7 @@ import argparse
 import json
 from pathlib import Path
 
-from edgefl.device.policy import Policy
+from edgefl.device.owner.policy import Policy
 from edgefl.errors import UsageError
 from edgefl.hosting import command
 from edgefl.hosting.acting import as_owner_of

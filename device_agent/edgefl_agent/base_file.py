@@ -1,7 +1,7 @@
 """BaseFile: the params that no training changes, in a file of the agent's state folder: one, of at most a model.
 
-It is read once, at the start, and believed by its SHA-256 alone (edgefl/device/frozen.py): a damaged one is fetched
-again, and so is one that could not be written.
+It is read once, at the start, and believed by its SHA-256 alone (edgefl/device/model/frozen.py): a damaged one is
+fetched again, and so is one that could not be written.
 """
 
 from __future__ import annotations

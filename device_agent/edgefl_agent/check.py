@@ -10,7 +10,7 @@ from pathlib import Path
 from edgefl import codecs
 from edgefl.checks import broker, daemon, machine, training
 from edgefl.checks.report import Finding, Table, ok, parted, problem, skipped, warning
-from edgefl.device.policy import Policy
+from edgefl.device.owner.policy import Policy
 from edgefl.device.seen import LOST
 from edgefl.errors import DataError, UsageError
 from edgefl.hosting.acting import as_owner_of

@@ -11,7 +11,7 @@ from edgefl.checks import broker, daemon
 from edgefl.checks.broker import Visit
 from edgefl.checks.probe import Probe
 from edgefl.data import Dataset
-from edgefl.device.policy import Policy
+from edgefl.device.owner.policy import Policy
 from edgefl.device.trust import Open, Pinned
 from edgefl.errors import EdgeFLError, ProtocolError
 from edgefl.hosting.wall_clock import is_trusted

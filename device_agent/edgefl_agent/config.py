@@ -7,8 +7,8 @@ from typing import Annotated
 
 from msgspec import Meta, Struct, field, structs
 
-from edgefl.device.budget import Limits
-from edgefl.device.policy_config import PolicyConfig
+from edgefl.device.owner.budget import Limits
+from edgefl.device.owner.policy_config import PolicyConfig
 from edgefl.hosting import sensors
 from edgefl.settings.hours import Hours
 from edgefl.transports.settings import MqttConfig

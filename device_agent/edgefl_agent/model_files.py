@@ -25,8 +25,8 @@ from edgefl.core.params import params_from_bytes, params_sha256, params_to_bytes
 from edgefl.core.plan import Plan
 from edgefl.core.skeleton import LONGEST, Skeleton, sha256_of
 from edgefl.core.stamp import Facts
-from edgefl.device.delivery import Wanted
 from edgefl.device.events import KeepModel, TrainJob
+from edgefl.device.model.delivery import Wanted
 from edgefl.device.personal import Verdict
 from edgefl.errors import ModelError, UsageError
 

@@ -6,8 +6,8 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from edgefl.device.delivery import Wanted
 from edgefl.device.events import KeepModel, KeepSkeleton, NotKept, TrainJob
+from edgefl.device.model.delivery import Wanted
 from edgefl.device.personal import Verdict
 from edgefl.errors import EdgeFLError
 

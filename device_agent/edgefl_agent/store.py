@@ -18,8 +18,8 @@ from pathlib import Path
 
 from msgspec.structs import asdict, fields
 
-from edgefl.device.budget import Spent
 from edgefl.device.events import Outbox
+from edgefl.device.owner.budget import Spent
 from edgefl.device.seen import Seen
 from edgefl.device.slots import OUTLASTING, Slot
 from edgefl.hosting.store import SMALL_CACHE, FileGuard, Schema, claim, durable, open_database

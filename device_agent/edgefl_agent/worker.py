@@ -21,8 +21,8 @@ from edgefl.core.params import params_from_bytes
 from edgefl.core.trainer import Cancelled, Trainer
 from edgefl.data import Dataset, fit_plan
 from edgefl.device.events import DataStamp, Failed, Trained, TrainJob, Unable
+from edgefl.device.owner.policy import OPEN, Policy
 from edgefl.device.personal import Verdict
-from edgefl.device.policy import OPEN, Policy
 from edgefl.device.slots import LoadSlot
 from edgefl.device.training import LocalUpdate, make_trainer, train_update
 from edgefl.errors import DataError, EdgeFLError, PolicyError

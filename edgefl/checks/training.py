@@ -18,7 +18,7 @@ from ..core.packed import drawn_x, drawn_y
 from ..core.plan import Plan
 from ..core.trainer import Diverged, Trainer
 from ..data import Dataset, fit_plan
-from ..device.effort import batches_of, trained_on
+from ..device.owner.effort import batches_of, trained_on
 from ..device.training import arena_batch
 from ..errors import DataError, EdgeFLError
 from ..plural import plural

@@ -66,7 +66,7 @@ def tell_policy(terms: Terms) -> None:
 
 def _said(text: str) -> tuple[str, Any]:
     """Key and value of one --policy; UsageError."""
-    from ..device.policy_config import PolicyConfig
+    from ..device.owner.policy_config import PolicyConfig
 
     key, equals, value = text.partition("=")
     if not equals:

@@ -18,9 +18,9 @@ from .text import say
 from .values import at_least
 
 if TYPE_CHECKING:
-    from ..simulation.planning import Candidate, Estimate, Ground
-    from ..simulation.trials import Trial
-    from ..simulation.world import World
+    from ..simulation.devices.world import World
+    from ..simulation.plan.planning import Candidate, Estimate, Ground
+    from ..simulation.plan.trials import Trial
 
 EXAMPLE = (
     "edgefl plan-fleet --model mcmahan:2nn --devices 100 --device pi-4 --link lte --set rounds.fraction=0.1\n"
@@ -67,8 +67,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _plan(options: argparse.Namespace) -> int:
-    from ..simulation.planning import estimate
-    from ..simulation.trials import run
+    from ..simulation.plan.planning import estimate
+    from ..simulation.plan.trials import run
 
     candidates, ground = _candidates(options), _ground(options)
     if not options.json:
@@ -99,7 +99,7 @@ def _say(options: argparse.Namespace, text: str) -> None:
 
 
 def _candidates(options: argparse.Namespace) -> list[Candidate]:
-    from ..simulation.planning import Candidate
+    from ..simulation.plan.planning import Candidate
 
     words = options.epochs.split(",")
     if not all(word.isdecimal() and 1 <= int(word) <= 10_000 for word in words):
@@ -118,8 +118,8 @@ def _ground(options: argparse.Namespace) -> Ground:
     from .. import data
     from ..arena_budget import within
     from ..simulation.filling import fill
-    from ..simulation.planning import Ground, invented
-    from ..simulation.shifts import spread
+    from ..simulation.partition.shifts import spread
+    from ..simulation.plan.planning import Ground, invented
     from .simulate import settings_of
 
     settings = fill(settings_of(options), options.devices)
@@ -141,7 +141,7 @@ def _ground(options: argparse.Namespace) -> Ground:
 
 def _world(options: argparse.Namespace) -> World:
     """The devices, as --devices-file says or as --device and --link do."""
-    from ..simulation.world import World
+    from ..simulation.devices.world import World
 
     if options.devices_file is not None:
         if options.device or options.link:
@@ -193,7 +193,7 @@ def _codec(found: Estimate) -> str:
 
 
 def _print_balance(found: list[tuple[Candidate, Estimate]]) -> None:
-    from ..simulation.planning import balance
+    from ..simulation.plan.planning import balance
 
     first = found[0][1]
     begins = f"the first round takes {duration(first.first.round_s)} and {size(first.first.bytes_down)} down"

@@ -15,7 +15,7 @@ from .text import say
 from .values import at_least
 
 if TYPE_CHECKING:
-    from ..simulation.private_terms import Proposal
+    from ..simulation.privacy.terms import Proposal
 
 EXAMPLE = (
     "edgefl privacy --rounds 10 --devices 1000 --epsilon 8 --params 199210\n"
@@ -86,8 +86,8 @@ def _privacy(options: argparse.Namespace) -> int:
 
 
 def _suggested(options: argparse.Namespace, params: int) -> Proposal:
-    from ..simulation.private_choice import suggest
-    from ..simulation.private_terms import Goal
+    from ..simulation.privacy.choice import suggest
+    from ..simulation.privacy.terms import Goal
 
     goal = Goal(
         options.rounds, options.devices, options.epsilon, params, options.cohort or options.devices,
@@ -98,8 +98,8 @@ def _suggested(options: argparse.Namespace, params: int) -> Proposal:
 
 def _simulate(options: argparse.Namespace) -> int:
     from .. import data
-    from ..simulation.private_rounds import Local, PrivateRounds, stand_ins
-    from ..simulation.shifts import spread
+    from ..simulation.partition.shifts import spread
+    from ..simulation.privacy.rounds import Local, PrivateRounds, stand_ins
 
     found = data.load(options.data, seed=options.seed)
     model = cli_model.load(options, options.seed, found.y_train)
@@ -152,7 +152,7 @@ def _print(found: Proposal) -> None:
 
 
 def _tell_strain(found: Proposal) -> None:
-    from ..simulation.private_choice import HOPELESS, helps, strain
+    from ..simulation.privacy.choice import HOPELESS, helps, strain
 
     was = strain(found)
     say(
@@ -165,7 +165,7 @@ def _tell_strain(found: Proposal) -> None:
 
 
 def _print_json(found: Proposal, runs: dict[str, list[float]]) -> None:
-    from ..simulation.private_choice import HOPELESS, helps, strain
+    from ..simulation.privacy.choice import HOPELESS, helps, strain
 
     noise, terms, was = found.terms.noise, found.terms, strain(found)
     told = {

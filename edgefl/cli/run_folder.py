@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from ..data import Dataset
     from ..settings import Settings
-    from ..simulation.journal import Journal
+    from ..simulation.resume.journal import Journal
 
 FILES = ("history.jsonl", "run.json", "model.onnx")
 JOURNAL = "resume.db"
@@ -55,7 +55,7 @@ class RunFolder:
 
     def journal(self, max_mb: float) -> Journal | None:
         """The file that a run in memory can go on from; None: there is no folder, or no room for one."""
-        from ..simulation.journal import Journal
+        from ..simulation.resume.journal import Journal
 
         self.drop_journal()
         if self.path is None or not (max_mb or self._resume):
@@ -64,7 +64,7 @@ class RunFolder:
 
     def drop_journal(self) -> None:
         """Remove the file of a run that is not resumed; UsageError if that is still under way."""
-        from ..simulation import journal_file
+        from ..simulation.resume import journal_file
 
         if self.path is not None and not self._resume:
             journal_file.remove(self.path / JOURNAL)

@@ -111,7 +111,7 @@ def _simulate(options: argparse.Namespace) -> int:
 def _check_names(settings: Settings, options: argparse.Namespace) -> None:
     """UsageError for what is misspelt, before any data are read."""
     from ..simulation import names
-    from ..simulation.world import World
+    from ..simulation.devices.world import World
 
     wanted = schema.checked(FleetOptions(**given(options, FLEET)))
     names.check(settings, wanted.partition, wanted.faults)

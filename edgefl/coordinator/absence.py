@@ -13,9 +13,9 @@ from ..machine import Note
 from ..plural import plural
 from ..protocol.messages import Status
 from ..protocol.trouble import OF_TARGETS, REMEDIES
-from .mismatch import Mismatch
-from .presence import Presence
-from .tally import Tally
+from .devices.mismatch import Mismatch
+from .devices.presence import Presence
+from .updates.tally import Tally
 
 LINE_S = 60.0  # between two lines
 NAMED = 12  # devices in a line

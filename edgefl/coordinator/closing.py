@@ -13,9 +13,9 @@ import numpy as np
 from ..history_record import RoundRecord
 from ..machine import Note
 from ..strategies import State, Strategy
+from .devices.standing import Standing
 from .opening import DEADLINES
-from .standing import Standing
-from .tally import Tally
+from .updates.tally import Tally
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,6 @@ from __future__ import annotations
 from ..errors import ProtocolError
 from ..machine import Connected, Disconnected, Flow, Received, Sent, Stop, Tick, WallTime, assert_never
 from ..protocol.messages import Status, decode
-from .bulletin import SETTLE_S
 from .events import (
     Action,
     AskProfile,
@@ -34,6 +33,7 @@ from .events import (
 )
 from .rounds import Rounds
 from .signing import Signing
+from .viewers.bulletin import SETTLE_S
 
 
 class RoundCoordinator(Rounds):

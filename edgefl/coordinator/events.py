@@ -18,8 +18,8 @@ from ..settings import GateSettings, RoundSettings
 from ..strategies import State
 from ..trust.ed25519 import SigningKey
 from ..trust.roster import Roster
-from .quarantine import Suspect
-from .saved_ask import SavedAsk
+from .devices.quarantine import Suspect
+from .masked.saved_ask import SavedAsk
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from ..history_text import named
 from ..machine import Note
 from ..settings import RoundSettings
-from . import cohort
-from .cohort import Choose, Cohort
-from .standing import Standing
+from .devices import cohort
+from .devices.cohort import Choose, Cohort
+from .devices.standing import Standing
 
 DEADLINES = 8  # that a round lasts at most, as long as devices are at work
 

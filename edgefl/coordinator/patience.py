@@ -10,8 +10,8 @@ from __future__ import annotations
 import math
 from bisect import insort
 
+from .devices.standing import PATIENCE
 from .opening import Opening
-from .standing import PATIENCE
 
 
 class Patience:

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from ..machine import Note, WallClock
 from ..settings import RoundSettings
 from .absence import Absence
-from .presence import Presence
-from .quorum import Quorum
+from .devices.presence import Presence
+from .devices.quorum import Quorum
 from .schedule import Schedule
 
 

@@ -16,13 +16,13 @@ from ..plural import plural
 from ..settings import Mode
 from . import opening as opens
 from .closing import Candidate, Closed, Closing, at_deadline, conclude
-from .cohort import LIST_BYTES
+from .devices.cohort import LIST_BYTES
 from .events import Action, Answered, Commit, Evaluated, Finished, ReloadLate
+from .masked.summing import Summing
 from .opening import DEADLINES
-from .profiling import Profiling
-from .summing import Summing
-from .tally import Tally
-from .watching import Watching
+from .profile.profiling import Profiling
+from .updates.tally import Tally
+from .viewers.watching import Watching
 
 MASKED_BYTES = 7 * 1024  # of a round's message, for terms and the helpers' certificates
 

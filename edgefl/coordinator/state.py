@@ -22,36 +22,37 @@ from ..protocol.topics import ROOT
 from ..settings import AdmissionSettings, FeatureSettings, GateSettings, Mode, RoundSettings
 from ..strategies import Strategy
 from ..strategies.waiting_room import WaitingRoom
-from . import cohort, selection
 from . import opening as opens
-from .admission import Admission
-from .announcer import Announcer, RoundState
-from .answered import Answered
-from .bulletin import Bulletin
+from . import selection
 from .closing import Closing
-from .earlier_rounds import EarlierRounds
+from .devices import cohort
+from .devices.presence import Presence
+from .devices.quarantine import Suspect
+from .devices.resting import Resting
 from .events import Action, Forget, Reconfigured, Rollback
 from .fence import Fence
-from .gate import Gate
-from .inquiry import Inquiry
-from .intake import RoundIntake
-from .jury import Jury
-from .masked_terms import MaskedTerms
-from .pace import Pace
-from .presence import Presence
-from .profile_rounds import ProfileRounds
-from .quarantine import Suspect
+from .masked.answered import Answered
+from .masked.inquiry import Inquiry
+from .masked.saved_ask import SavedAsk
+from .masked.terms import MaskedTerms
+from .masked.unlisted import Unlisted
+from .masked.unmasking import Unmasking
+from .model.announcer import Announcer, RoundState
+from .model.gate import Gate
+from .model.jury import Jury
+from .model.sweeper import Sweeper
+from .profile.rounds import ProfileRounds
 from .readiness import Readiness
-from .reception import Reception
-from .resting import Resting
-from .roll import Roll
-from .saved_ask import SavedAsk
 from .signing import Keys, Open, Signing
 from .snapshot import Phase, Snapshot
-from .sweeper import Sweeper
-from .tally import Tally
-from .unlisted import Unlisted
-from .unmasking import Unmasking
+from .updates.admission import Admission
+from .updates.earlier_rounds import EarlierRounds
+from .updates.intake import RoundIntake
+from .updates.pace import Pace
+from .updates.reception import Reception
+from .updates.tally import Tally
+from .viewers.bulletin import Bulletin
+from .viewers.roll import Roll
 
 
 class CoordinatorState:

@@ -17,11 +17,11 @@ from ..protocol.topics import Topics
 from ..protocol.update_header import UpdateHeader
 from . import inbound
 from .events import Action, CancelTraining, Failed, StartTraining, Trained, TrainJob
-from .model_fetch import ModelFetch
-from .models import Models
+from .model.fetch import ModelFetch
+from .model.models import Models
+from .model.way import check_frames
 from .patience import Patience
 from .trust import Open
-from .way import check_frames
 from .work import Terms
 
 

@@ -16,20 +16,20 @@ from ..protocol.manifest import Manifest
 from ..protocol.round import Round
 from ..protocol.topics import Topics
 from ..protocol.trouble import Trouble
-from .allowance import Allowance
-from .budget import Refusal
 from .canary import Canary
-from .consent import Consent
-from .delivery import Delivery, Wanted
 from .events import Action
-from .models import Models
+from .model.delivery import Delivery, Wanted
+from .model.models import Models
+from .owner.allowance import Allowance
+from .owner.budget import Refusal
+from .owner.consent import Consent
+from .owner.policy import OPEN, Policy
 from .patience import Patience
-from .policy import OPEN, Policy
-from .reporting import Reporting
+from .report.reporting import Reporting
+from .report.update_report import UpdateReport
 from .shelf import Shelf
 from .status import DeviceStatus
 from .trust import Open
-from .update_report import UpdateReport
 from .work import Terms, Training, Work
 
 

@@ -13,7 +13,7 @@ from ..protocol.manifest import Manifest
 from ..protocol.round import Round
 from ..protocol.update_header import UpdateHeader
 from ..settings import Mode
-from .budget import Spent
+from .owner.budget import Spent
 from .seen import Seen
 from .slots import Slot
 

@@ -14,12 +14,12 @@ from ..protocol.manifest import Manifest
 from ..protocol.round import Round
 from ..protocol.trouble import Trouble
 from . import inbound
-from .budget import Refusal
 from .engagement import Engagement
 from .events import Failed, StartTraining, Trained, TrainJob
-from .model_fetch import ModelFetch
-from .update_report import UpdateReport
-from .way import check_frames
+from .model.fetch import ModelFetch
+from .model.way import check_frames
+from .owner.budget import Refusal
+from .report.update_report import UpdateReport
 from .work import Terms, Training, Work, goes_on
 
 IN_ITS_LOG = "the round was not trained: this device's log says why"  # reasons have losses and numbers of examples

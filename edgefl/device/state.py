@@ -12,14 +12,14 @@ from ..protocol.manifest import Manifest
 from ..protocol.round import Round
 from ..protocol.topics import ROOT, Topics, check_device_id
 from ..protocol.trouble import Trouble
-from .allowance import Allowance
-from .answers import Answers
-from .budget import Budget, Limits, Spent
-from .delivery import Wanted
 from .events import Outbox
+from .model.delivery import Wanted
+from .owner.allowance import Allowance
+from .owner.budget import Budget, Limits, Spent
+from .owner.policy import OPEN, OwnersWord
 from .patience import Patience
-from .policy import OPEN, OwnersWord
-from .reporting import Reporting
+from .report.answers import Answers
+from .report.reporting import Reporting
 from .shelf import Shelf
 from .status import DeviceStatus
 from .trust import Keys, Open, Pinned

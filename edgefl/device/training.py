@@ -27,8 +27,8 @@ from ..strategies.weights import Weights
 from . import holdout, local, personal
 from .events import TrainJob
 from .local.rule import Learned, Rule, Work
+from .owner.policy import OPEN, Policy
 from .personal import MAX_LOSS, Verdict
-from .policy import OPEN, Policy
 from .slots import LoadSlot, no_slots
 
 MAX_CHUNK = 128  # examples that the arena holds at once
@@ -121,7 +121,7 @@ def _profile(
     policy: Policy, randomness: Callable[[int], bytes],
 ) -> LocalUpdate:  # fmt: skip
     """The update of a round of mode "profile"."""
-    from .profiling import report
+    from .columns.profiling import report
 
     x, y = np.asarray(x), np.asarray(y)
     return LocalUpdate(report(job, device, x, y, policy, wanted=wanted, randomness=randomness))

@@ -10,9 +10,9 @@ from ..protocol.manifest import Manifest
 from ..protocol.parts import Splitter, fitting_part_bytes
 from ..protocol.round import Round
 from .events import Action, CancelTraining, Outbox, TrainJob
-from .model_fetch import ModelFetch
-from .saved_update import SavedUpdate
-from .update_report import UpdateReport
+from .model.fetch import ModelFetch
+from .report.saved_update import SavedUpdate
+from .report.update_report import UpdateReport
 
 
 class Terms:

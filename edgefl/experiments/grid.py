@@ -16,8 +16,8 @@ from ..settings import Settings
 from ..settings.schema import find
 from ..settings.spec import join, split
 from ..simulation import names
+from ..simulation.devices.world import World
 from ..simulation.options import ROUNDS
-from ..simulation.world import World
 from .cases import NO_BITS, Case, changed, contents_of, examples_of, fleet_of, plain
 from .experiment import Experiment
 from .results import COSTS

@@ -28,11 +28,11 @@ from ..onnx.specs import is_spec
 from ..protocol.update_header import UpdateHeader
 from ..settings import Settings
 from ..settings.reading import choices
-from ..simulation import journal_file
-from ..simulation.crowd import device_names
-from ..simulation.journal_file import Busy
+from ..simulation.hosts.crowd import device_names
 from ..simulation.options import DEFAULTS
-from ..simulation.shifts import spread
+from ..simulation.partition.shifts import spread
+from ..simulation.resume import journal_file
+from ..simulation.resume.journal_file import Busy
 from ..simulation.simulate import simulate
 from .cases import Case
 from .results import Curve, Result, Scores

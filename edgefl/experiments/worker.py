@@ -44,7 +44,7 @@ def serve(tasks: BinaryIO, answers: BinaryIO) -> None:
 def run(task: Task) -> Answer:
     """Run a task's case; an error of ours is an answer, any other ends the process. A process that has outlived a
     command that was killed may be at the same run: its result serves as well."""
-    from ..simulation.journal_file import Busy
+    from ..simulation.resume.journal_file import Busy
     from .measure import measure
 
     path = Path(task.path)

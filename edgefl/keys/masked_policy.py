@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..device.policy import parties
-from ..device.policy_config import PolicyConfig
+from ..device.owner.policy import parties
+from ..device.owner.policy_config import PolicyConfig
 from ..errors import UsageError, nearest
 from ..protocol.topics import HELPER
 from ..settings import files

@@ -23,7 +23,7 @@ from ..onnx.evaluate import OnnxEvaluator
 from ..onnx.load import load
 from ..settings import Settings
 from ..transports.embedded import EmbeddedBroker
-from .partitions import split
+from .partition.partitions import split
 from .processes import ProcessFleet
 
 SIZES = [64, 50, 10]

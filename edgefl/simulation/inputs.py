@@ -19,11 +19,11 @@ from ..onnx.scaling import with_scaling
 from ..onnx.specs import is_spec
 from ..settings import Settings
 from . import names
-from .faults import Faults
+from .devices.faults import Faults
+from .devices.world import World
 from .filling import fill
 from .options import FleetOptions
-from .partitions import Partition
-from .world import World
+from .partition.partitions import Partition
 
 
 @dataclass(frozen=True)

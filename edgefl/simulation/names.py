@@ -6,9 +6,9 @@ from .. import codecs, strategies
 from ..federation import Objects
 from ..settings import Settings
 from ..settings.spec import split
-from . import shifts
-from .faults import Faults
-from .partitions import Partition
+from .devices.faults import Faults
+from .partition import shifts
+from .partition.partitions import Partition
 
 AUTO = "auto"
 

@@ -10,7 +10,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from .faults import HELP
+from .devices.faults import HELP
 
 MAX_WORKERS = 1024  # each is a thread, with an arena of its own
 

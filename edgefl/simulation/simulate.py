@@ -16,13 +16,13 @@ from ..machine import Note
 from ..onnx.model import Model
 from ..settings import Settings
 from ..settings.schema import checked
+from .devices.world import World
 from .filling import longest_s
 from .inputs import Inputs, as_settings, check_callable
-from .journal import Journal, identity
 from .options import DEFAULTS, FleetOptions
-from .partitions import Partition
+from .partition.partitions import Partition
+from .resume.journal import Journal, identity
 from .stage import Listeners, Stage
-from .world import World
 
 if TYPE_CHECKING:
     import onnx

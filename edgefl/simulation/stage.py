@@ -11,9 +11,9 @@ import numpy as np
 
 from .. import _core, masked_fit
 from ..codecs.feedback import FEEDBACK_ROUNDS
-from ..coordinator.cohort import expected_reports, size
 from ..coordinator.coordinator import RoundCoordinator
-from ..coordinator.masked_terms import MaskedTerms
+from ..coordinator.devices.cohort import expected_reports, size
+from ..coordinator.masked.terms import MaskedTerms
 from ..core.plan import Plan
 from ..core.seeds import derived_seed
 from ..core.trainer import Trainer
@@ -31,24 +31,24 @@ from ..protocol.topics import Topics
 from ..settings import Settings
 from ..strategies import Site, Strategy
 from ..strategies.masked import over, site_of
-from .adversary import Adversary
-from .body import PLAIN
-from .crowd import Crowd, device_names, number_of
-from .device_host import DeviceHost
-from .energy import Meter
+from .devices.adversary import Adversary
+from .devices.body import PLAIN
+from .devices.energy import Meter
+from .devices.faults import NO_HANDICAP
+from .devices.world import Bodies
 from .evaluation import evaluator
-from .faults import NO_HANDICAP
 from .filling import uncut
-from .fleet import AggregatorHost, Fleet
-from .helper_host import HelperHost
+from .hosts.crowd import Crowd, device_names, number_of
+from .hosts.device_host import DeviceHost
+from .hosts.fleet import AggregatorHost, Fleet
+from .hosts.helper_host import HelperHost
+from .hosts.keyring import Keyring
 from .inputs import Inputs
-from .keyring import Keyring
 from .options import cores
-from .partitions import Partition
-from .shares import Shares
-from .shifts import spread
-from .workers import make_pool
-from .world import Bodies
+from .partition.partitions import Partition
+from .partition.shifts import spread
+from .tasks.shares import Shares
+from .tasks.workers import make_pool
 
 FEDERATION = "simulation"
 RARE = 0.05  # probability that a device is asked again before its residual expires: below it, it keeps none

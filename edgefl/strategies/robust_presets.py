@@ -22,7 +22,6 @@ from .combine.meamed import Meamed
 from .combine.median import Median as MedianRule
 from .combine.monna import Monna
 from .combine.robust import Robust
-from .combine.rule import Rule
 from .combine.trimmed_mean import TrimmedMean
 from .composed import Composed
 from .mix import Mix
@@ -31,6 +30,7 @@ from .mix.bucketing import Bucketing
 from .mix.clip import Clip
 from .mix.nnm import Nnm
 from .presets import preset
+from .rule import Rule
 from .server.step import Step
 
 F = 0.2  # of the devices that report

@@ -24,8 +24,8 @@ from masked_rounds import (
 )
 
 from edgefl.coordinator.events import Commit, Rollback
-from edgefl.coordinator.masked_terms import NOWHERE
-from edgefl.coordinator.saved_ask import SavedAsk
+from edgefl.coordinator.masked.saved_ask import SavedAsk
+from edgefl.coordinator.masked.terms import NOWHERE
 from edgefl.errors import UsageError
 from edgefl.history_record import RoundRecord
 from edgefl.machine import Connected, Publish, Tick

@@ -9,7 +9,7 @@ import pytest
 from conftest import ROOT
 from machines import TOPICS, feed, make_coordinator, of, status, update_parts
 
-from edgefl.coordinator.downlink import Downlink
+from edgefl.coordinator.model.downlink import Downlink
 from edgefl.core.mask import LEAST_BASE, STATISTICS, Mask
 from edgefl.core.params import params_sha256
 from edgefl.core.plan import Node, Param, Plan

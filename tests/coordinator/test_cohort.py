@@ -21,7 +21,7 @@ from machines import (
     status,
 )
 
-from edgefl.coordinator.cohort import LIST_BYTES
+from edgefl.coordinator.devices.cohort import LIST_BYTES
 from edgefl.device.events import StartTraining
 from edgefl.errors import UsageError
 from edgefl.machine import Connected

@@ -20,10 +20,10 @@ from machines import (
     word_to,
 )
 
-from edgefl.coordinator import late_table
 from edgefl.coordinator.events import Commit, LateUpdate, ReloadedLate, ReloadLate, SaveLate
-from edgefl.coordinator.late_table import LateTable
-from edgefl.coordinator.receipts import NOT_KEPT
+from edgefl.coordinator.updates import late_table
+from edgefl.coordinator.updates.late_table import LateTable
+from edgefl.coordinator.updates.receipts import NOT_KEPT
 from edgefl.machine import Connected, Note, Publish, Tick
 from edgefl.protocol.inbox import Receipt
 from edgefl.protocol.update_header import UpdateHeader

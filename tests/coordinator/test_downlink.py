@@ -10,12 +10,12 @@ from machines import HASH, PARAMS, TOPICS, P, make_manifest
 
 import edgefl
 from edgefl import _core
-from edgefl.coordinator.downlink import SLOTS, SLOTS_OF_ONE, Downlink
-from edgefl.coordinator.retained_model import RetainedModel
+from edgefl.coordinator.model.downlink import SLOTS, SLOTS_OF_ONE, Downlink
+from edgefl.coordinator.model.retained_model import RetainedModel
 from edgefl.core.params import digest_of, params_sha256, to_bfloat16
-from edgefl.device.model_fetch import ModelFetch
+from edgefl.device.model.fetch import ModelFetch
+from edgefl.device.model.way import check_frames
 from edgefl.device.patience import Patience
-from edgefl.device.way import check_frames
 from edgefl.errors import ProtocolError, UsageError
 from edgefl.machine import Subscribe
 from edgefl.onnx import zoo

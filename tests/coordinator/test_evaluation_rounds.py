@@ -30,7 +30,7 @@ from machines import (
 )
 
 from edgefl.codecs import get
-from edgefl.coordinator.sums import ClippedMean
+from edgefl.coordinator.updates.sums import ClippedMean
 from edgefl.device.events import CancelTraining, DropUpdate, Outbox, SaveUpdate, StartTraining, Trained
 from edgefl.errors import UsageError
 from edgefl.history import History

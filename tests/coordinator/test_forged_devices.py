@@ -8,8 +8,9 @@ import tracemalloc
 import pytest
 from machines import TOPICS, feed, make_coordinator, of, received, report, status
 
-from edgefl.coordinator import presence, receipts
-from edgefl.coordinator.presence import Presence
+from edgefl.coordinator.devices import presence
+from edgefl.coordinator.devices.presence import Presence
+from edgefl.coordinator.updates import receipts
 from edgefl.machine import Connected, Note
 from edgefl.protocol.messages import Status
 

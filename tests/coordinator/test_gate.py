@@ -37,8 +37,8 @@ from edgefl.coordinator.events import (
     ReloadLate,
     Rollback,
 )
-from edgefl.coordinator.gate import verdict
-from edgefl.coordinator.receipts import REFUSED
+from edgefl.coordinator.model.gate import verdict
+from edgefl.coordinator.updates.receipts import REFUSED
 from edgefl.machine import Connected, Disconnected, Publish, Tick
 from edgefl.settings import GateSettings, RoundSettings
 

@@ -9,9 +9,14 @@ import pytest
 from machines import P, accumulator_of, commit_of, feed, make_coordinator, make_update, of, report, run_out, status
 from machines import open_round as open_unbounded
 
-from edgefl.coordinator.claims import Claims, Counted
 from edgefl.coordinator.events import LateUpdate, ReloadedLate, Rollback
-from edgefl.coordinator.influence import Bound, Influence, median, norm_of
+from edgefl.coordinator.updates.claims import Claims, Counted
+from edgefl.coordinator.updates.influence import (
+    Bound,
+    Influence,
+    median,
+    norm_of,
+)
 from edgefl.errors import ProtocolError
 from edgefl.machine import Connected, Note, Publish, Tick
 from edgefl.protocol.inbox import Inbox

@@ -31,7 +31,7 @@ from masked_rounds import (
 )
 
 from edgefl.coordinator.events import Finished, HelpersRead, SaveAsk, SignerRead
-from edgefl.coordinator.leads import LEAP
+from edgefl.coordinator.masked.leads import LEAP
 from edgefl.device.seen import Seen
 from edgefl.device.trust import Keys, Pinned
 from edgefl.errors import ProtocolError

@@ -18,7 +18,7 @@ from machines import (
     word_to,
 )
 
-from edgefl.coordinator import intake as intake_module
+from edgefl.coordinator.updates import intake as intake_module
 from edgefl.machine import Connected, Publish, Tick
 
 

@@ -8,8 +8,8 @@ import pytest
 from machines import HASH, P, make_update
 
 from edgefl import codecs
-from edgefl.coordinator import intake as intake_module
-from edgefl.coordinator.intake import RoundIntake
+from edgefl.coordinator.updates import intake as intake_module
+from edgefl.coordinator.updates.intake import RoundIntake
 from edgefl.protocol.envelope import Envelope, Kind
 from edgefl.protocol.parts import Splitter
 

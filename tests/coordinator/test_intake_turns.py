@@ -6,7 +6,7 @@ import pytest
 from flow import many, parts_of, requests
 from machines import feed
 
-from edgefl.coordinator.intake import PATIENCE, QUIET_S, WINDOW
+from edgefl.coordinator.updates.intake import PATIENCE, QUIET_S, WINDOW
 from edgefl.machine import Tick
 
 

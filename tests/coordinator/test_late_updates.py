@@ -25,8 +25,8 @@ from machines import (
     word_to,
 )
 
-from edgefl.coordinator import reception
 from edgefl.coordinator.events import ReloadedLate, SaveLate
+from edgefl.coordinator.updates import reception
 from edgefl.history_record import RoundRecord
 from edgefl.machine import Connected, Publish, Tick
 from edgefl.protocol.inbox import Missing, Receipt

@@ -26,7 +26,7 @@ from masked_rounds import (
 )
 
 from edgefl.coordinator.events import Answered, AskProfile, Finished, Reconfigured, SignerRead
-from edgefl.coordinator.leads import LEAP
+from edgefl.coordinator.masked.leads import LEAP
 from edgefl.device.seen import Seen
 from edgefl.device.trust import Keys, Pinned
 from edgefl.errors import ProtocolError

@@ -32,7 +32,7 @@ from masked_rounds import (
 )
 
 from edgefl.coordinator.events import HelpersRead, SaveAsk
-from edgefl.coordinator.saved_ask import SavedAsk
+from edgefl.coordinator.masked.saved_ask import SavedAsk
 from edgefl.core.params import params_to_bytes
 from edgefl.errors import StoreError, UsageError
 from edgefl.machine import Connected, Disconnected, Note, Tick

@@ -23,8 +23,8 @@ from machines import (
 
 from edgefl import strategies
 from edgefl.coordinator.coordinator import RoundCoordinator
+from edgefl.coordinator.devices.quarantine import Suspect
 from edgefl.coordinator.events import Answered, Commit, Erase, Forget, Pause, Release, Resume, SavePaused
-from edgefl.coordinator.quarantine import Suspect
 from edgefl.history_record import RoundRecord
 from edgefl.machine import Connected, Publish, Tick, WallTime
 from edgefl.protocol.fleet import decode_page, decode_summary

@@ -26,7 +26,7 @@ from machines import (
 )
 
 from edgefl.coordinator.events import Evaluate, Evaluated
-from edgefl.coordinator.pace import Pace
+from edgefl.coordinator.updates.pace import Pace
 from edgefl.device.events import Outbox
 from edgefl.machine import Connected, Sent, Tick
 from edgefl.protocol.inbox import Missing

@@ -24,11 +24,16 @@ from machines import (
     word_to,
 )
 
+from edgefl.coordinator.devices.quarantine import Quarantine, Suspect
 from edgefl.coordinator.events import Answered, Release, SaveSuspects
-from edgefl.coordinator.noise import MESSAGES, MUTE_S, REFUSALS, Noise
-from edgefl.coordinator.quarantine import Quarantine, Suspect
-from edgefl.coordinator.refused import MOST, NAMED, Refused
 from edgefl.coordinator.signing import Open
+from edgefl.coordinator.updates.noise import (
+    MESSAGES,
+    MUTE_S,
+    REFUSALS,
+    Noise,
+)
+from edgefl.coordinator.updates.refused import MOST, NAMED, Refused
 from edgefl.machine import Connected, Note, Received, Tick, WallTime
 from edgefl.protocol.signed_update import NotSigned
 from edgefl.protocol.update_header import UpdateHeader
@@ -301,7 +306,7 @@ def test_the_tables_are_bounded():
 
 
 def test_suspects_are_bounded(monkeypatch):
-    monkeypatch.setattr("edgefl.coordinator.quarantine.MOST", 50)
+    monkeypatch.setattr("edgefl.coordinator.devices.quarantine.MOST", 50)
     quarantine = Quarantine(1, 60.0)
     for number in range(200):
         quarantine.refuse(f"d{number}", 1, "finite", newest=1, unix_s=1e9)
@@ -310,7 +315,7 @@ def test_suspects_are_bounded(monkeypatch):
 
 
 def test_mutes_are_bounded(monkeypatch):
-    monkeypatch.setattr("edgefl.coordinator.noise.MOST", 50)
+    monkeypatch.setattr("edgefl.coordinator.updates.noise.MOST", 50)
     noise = Noise(1000)
     for number in range(60):
         noise.mute(f"d{number}", "too many messages", 0.0)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from machines import HASH, PARAMS, TOPICS, feed, make_coordinator, make_manifest, of, report, status
 
-from edgefl.coordinator.downlink import SLOTS, Payload
-from edgefl.coordinator.retained_model import AT_ONCE, RetainedModel
+from edgefl.coordinator.model.downlink import SLOTS, Payload
+from edgefl.coordinator.model.retained_model import AT_ONCE, RetainedModel
 from edgefl.machine import Connected, Disconnected, Publish, Sent, Stop
 from edgefl.protocol.envelope import Envelope
 from edgefl.protocol.messages import RETAINED_LIMIT, decode

@@ -27,8 +27,8 @@ from machines import (
     word_to,
 )
 
+from edgefl.coordinator.devices.quorum import ASK_AGAIN_S
 from edgefl.coordinator.events import Commit, Evaluate, Finished
-from edgefl.coordinator.quorum import ASK_AGAIN_S
 from edgefl.machine import Connected, Disconnected, Publish, Sent, Stop, Subscribe, Tick
 from edgefl.protocol.inbox import Receipt
 from edgefl.protocol.manifest import Manifest

@@ -13,7 +13,7 @@ from edgefl.errors import UsageError
 from edgefl.machine import Connected, Disconnected, Note, Publish, Tick, WallTime
 from edgefl.protocol.messages import decode
 from edgefl.protocol.round import Round
-from edgefl.simulation.fleet import Fleet
+from edgefl.simulation.hosts.fleet import Fleet
 from edgefl.simulation.simulate import simulate
 
 

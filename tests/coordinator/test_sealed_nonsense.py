@@ -25,7 +25,7 @@ from masked_rounds import (
 )
 
 from edgefl.coordinator.events import Release, SaveAsk, SaveSuspects
-from edgefl.coordinator.saved_ask import SavedAsk
+from edgefl.coordinator.masked.saved_ask import SavedAsk
 from edgefl.core.params import params_to_bytes
 from edgefl.machine import Connected, Note, Publish, Received, Tick, WallTime
 from edgefl.masking.exchange import Answer
@@ -167,7 +167,7 @@ def test_a_restart_goes_on_with_the_smaller_set_and_without_the_device():
 
 
 def test_vectors_that_would_take_too_much_memory_are_not_kept(monkeypatch):
-    monkeypatch.setattr("edgefl.coordinator.masked_sum.KEPT_BYTES", 100)
+    monkeypatch.setattr("edgefl.coordinator.updates.masked_sum.KEPT_BYTES", 100)
     coordinator, _, out = closed("b")
     out = feed(coordinator, *answer_of(make_helper(), asked(out)), now=2.0)
     assert commit_of(out).params is None and round_in(out).cohort == ["a", "c", "d", "e"]

@@ -22,7 +22,8 @@ from machines import (
 )
 
 from edgefl import simulate
-from edgefl.coordinator import cohort, selection
+from edgefl.coordinator import selection
+from edgefl.coordinator.devices import cohort
 from edgefl.coordinator.selection.oort import Oort, percentile
 from edgefl.coordinator.selection.power_of_choice import PowerOfChoice
 from edgefl.coordinator.selection.rule import Seen, weighted

@@ -37,8 +37,8 @@ from machines import (
 )
 
 from edgefl.coordinator.events import Commit, Evaluated, LateUpdate, ReloadedLate, RosterRead, SaveLate, SignerRead
-from edgefl.coordinator.receipts import EARNED
 from edgefl.coordinator.signing import LIFE_S
+from edgefl.coordinator.updates.receipts import EARNED
 from edgefl.machine import Connected, Note, Publish, Received, Stop, Subscribe, Tick, WallTime
 from edgefl.protocol.fleet import decode_page
 from edgefl.protocol.inbox import Inbox

@@ -8,7 +8,13 @@ import random
 import msgspec
 import pytest
 
-from edgefl.coordinator.standing import LEAST_WAIT_S, PATIENCE, SLACK, Outcome, Standing
+from edgefl.coordinator.devices.standing import (
+    LEAST_WAIT_S,
+    PATIENCE,
+    SLACK,
+    Outcome,
+    Standing,
+)
 from edgefl.history_record import RoundRecord
 from edgefl.protocol.round import MAX_UNEARNED, UNEARNED_ROUNDS
 
@@ -403,7 +409,7 @@ def test_a_present_device_that_is_asked_seldom_is_not_dropped():
 
 
 def test_devices_that_come_and_go_under_ever_new_names_fill_no_memory(monkeypatch):
-    monkeypatch.setattr("edgefl.coordinator.standing.MOST_AWAY", 50)
+    monkeypatch.setattr("edgefl.coordinator.devices.standing.MOST_AWAY", 50)
     standing = Standing()
     for number in range(1, 80):
         play(standing, number, all_but("d3"), [*FLEET, *(f"n{number}-{i}" for i in range(20))])

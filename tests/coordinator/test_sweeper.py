@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from machines import HASH, TOPICS, commit_of, feed, make_coordinator, of, open_round, status, update_parts
 
-from edgefl.coordinator.sweeper import AT_ONCE, MOST
+from edgefl.coordinator.model.sweeper import AT_ONCE, MOST
 from edgefl.machine import Connected, Disconnected, Note, Publish, Received, Sent, Subscribe
 
 

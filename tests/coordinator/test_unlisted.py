@@ -28,7 +28,7 @@ from masked_rounds import (
 )
 
 from edgefl.coordinator.events import Forget, RosterRead, SaveAsk, SaveSuspects
-from edgefl.coordinator.saved_ask import SavedAsk
+from edgefl.coordinator.masked.saved_ask import SavedAsk
 from edgefl.core.params import params_to_bytes
 from edgefl.helper.events import JobDone, Open
 from edgefl.helper.events import RosterRead as HelpersRoster
@@ -217,7 +217,7 @@ def test_record_log_and_status_tell_what_to_do_where_it_lacks_more_until_the_ros
 @pytest.mark.parametrize("code", ["unknown", "box"])
 def test_a_helper_that_names_one_device_at_a_time_holds_a_round_for_four_answers_at_most(code, monkeypatch):
     """However many it may leave out: an honest one names all of a kind at once."""
-    monkeypatch.setattr("edgefl.coordinator.unopened.SHARE", 2)
+    monkeypatch.setattr("edgefl.coordinator.masked.unopened.SHARE", 2)
     coordinator, _, _ = begin(DEVICES)
     now = 1.0
     for device in DEVICES:
@@ -265,7 +265,7 @@ def test_nor_where_a_round_has_opened_without_the_devices_that_it_named_before()
 @pytest.mark.parametrize("helpers", ["north", "north, south"])
 def test_a_draw_that_asks_it_all_the_same_costs_no_round(helpers, monkeypatch):
     """In a large fleet a round can't name its devices, and vectors are not kept."""
-    monkeypatch.setattr("edgefl.coordinator.masked_sum.KEPT_BYTES", 0)
+    monkeypatch.setattr("edgefl.coordinator.updates.masked_sum.KEPT_BYTES", 0)
     coordinator, _, out = begin(privacy=msgspec.structs.replace(PRIVACY, helpers=helpers), cohort="draw")
     both = {name: make_helper(name, roster=lacking("e")) for name in helpers.split(", ")}
     out = feed(coordinator, *answer_of(both["north"], asked(out)), now=2.0)

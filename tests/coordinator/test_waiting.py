@@ -22,10 +22,10 @@ from machines import (
     word_to,
 )
 
-from edgefl.coordinator import held_back
-from edgefl.coordinator.credits import AT_ONCE, STALLED_S
-from edgefl.coordinator.receipts import EARNED, TOO_LATE
-from edgefl.coordinator.standing import LEAST_WAIT_S
+from edgefl.coordinator.devices.standing import LEAST_WAIT_S
+from edgefl.coordinator.updates import held_back
+from edgefl.coordinator.updates.credits import AT_ONCE, STALLED_S
+from edgefl.coordinator.updates.receipts import EARNED, TOO_LATE
 from edgefl.machine import Connected, Disconnected, Note, Tick
 from edgefl.protocol.inbox import Missing, Receipt
 from edgefl.protocol.round import UNEARNED_ROUNDS
@@ -441,7 +441,7 @@ def test_i13_few_late_updates_are_received_at_once_and_stalled_ones_make_way():
 
 
 def test_i13_late_updates_that_count_in_no_round_make_room_first(monkeypatch):
-    monkeypatch.setattr("edgefl.coordinator.reception.BUDGET_BYTES", 5000)
+    monkeypatch.setattr("edgefl.coordinator.updates.reception.BUDGET_BYTES", 5000)
     coordinator = demoted()
     feed(coordinator, *update_parts("c", part_bytes=1024, round=2, version=1)[:3], now=13.0)
     feed(coordinator, *update_parts("a", part_bytes=1024, round=3, version=2)[:3], now=13.0)

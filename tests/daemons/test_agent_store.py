@@ -19,10 +19,10 @@ from kept import residual, slot
 from machines import make_manifest
 from msgspec.structs import replace
 
-from edgefl.device.budget import Spent
 from edgefl.device.events import Outbox
+from edgefl.device.owner.budget import Spent
 from edgefl.device.slots import KEPT, OUTLASTING, Slot
-from edgefl.simulation.disk import Disk
+from edgefl.simulation.hosts.disk import Disk
 
 RUNS = ["a" * 16, "b" * 16]
 LEFT = np.arange(3, dtype="<f4").tobytes()
@@ -107,7 +107,7 @@ def rows(folder: Path) -> int:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from edgefl.device.budget import Spent
+from edgefl.device.owner.budget import Spent
 from edgefl.device.events import Outbox
 from edgefl.device.slots import KEPT, OUTLASTING, Slot
 from edgefl_agent.store import AgentStore

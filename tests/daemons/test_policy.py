@@ -20,7 +20,7 @@ from machines import make_manifest, make_round
 from edgefl.core.plan import Node, Param, Plan
 from edgefl.data import Dataset
 from edgefl.device.events import DataStamp, Failed, Trained, TrainJob
-from edgefl.device.policy import OPEN, STRICT, Policy
+from edgefl.device.owner.policy import OPEN, STRICT, Policy
 from edgefl.device.slots import no_slots
 from edgefl.errors import UsageError
 from edgefl.settings import TrainSettings, files

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 from machines import TOPICS, feed, make_coordinator
 
-from edgefl.coordinator.noise import REFUSALS
+from edgefl.coordinator.updates.noise import REFUSALS
 from edgefl.hosting import log_lines, repeats
 from edgefl.hosting.log_lines import TextLines
 from edgefl.hosting.repeats import MOST_KINDS, WINDOW_S, Repeats

@@ -22,10 +22,10 @@ from edgefl_broker.store import AggregatorStore
 from kept import slot
 from masked_rounds import MANIFEST, PRIVACY, helper_certificate, helper_keys, party
 
+from edgefl.coordinator.devices.quarantine import Suspect
 from edgefl.coordinator.events import HelpersRead, LateUpdate
-from edgefl.coordinator.quarantine import Suspect
-from edgefl.device.budget import Spent
 from edgefl.device.events import Outbox
+from edgefl.device.owner.budget import Spent
 from edgefl.errors import StoreError
 from edgefl.history_record import RoundRecord
 from edgefl.hosting.config import AggregatorConfig

@@ -29,13 +29,13 @@ from machines import (
     serve as serve_messages,
 )
 
-from edgefl.coordinator.downlink import Payload
-from edgefl.coordinator.retained_model import RetainedModel
+from edgefl.coordinator.model.downlink import Payload
+from edgefl.coordinator.model.retained_model import RetainedModel
 from edgefl.core.params import params_sha256, params_to_bytes
-from edgefl.device.budget import Limits
-from edgefl.device.delivery import KEEP_AGAIN_S, RETRY_S, Wanted
 from edgefl.device.events import KeepModel, KeepSkeleton, NotKept, Pause, StartTraining, Unable
-from edgefl.device.policy import OPEN, OwnersWord
+from edgefl.device.model.delivery import KEEP_AGAIN_S, RETRY_S, Wanted
+from edgefl.device.owner.budget import Limits
+from edgefl.device.owner.policy import OPEN, OwnersWord
 from edgefl.machine import Connected, Disconnected, Note, Publish, Received, Subscribe, Tick, Unsubscribe, WallTime
 from edgefl.protocol.inbox import Judge
 from edgefl.protocol.manifest import SkeletonInfo

@@ -9,9 +9,9 @@ from machines import feed, fetching, give, make_manifest, of, receipt, reporting
 from edgefl import load, simulate
 from edgefl.data import Dataset
 from edgefl.device import local
-from edgefl.device.effort import flops_of
 from edgefl.device.events import MarkCounted
 from edgefl.device.local.rule import Learned, Rule, pack
+from edgefl.device.owner.effort import flops_of
 from edgefl.errors import UsageError
 from edgefl.federation import make_manifest as manifest_of
 from edgefl.onnx import zoo

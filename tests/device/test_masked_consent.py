@@ -23,7 +23,7 @@ from masked_rounds import (
 
 from edgefl.core.trainer import Trainer
 from edgefl.device.events import SaveSeen, SaveUpdate, StartTraining, Trained, TrainJob
-from edgefl.device.policy import OPEN
+from edgefl.device.owner.policy import OPEN
 from edgefl.device.seen import Seen
 from edgefl.device.training import train_update
 from edgefl.machine import Connected, Publish, Tick
@@ -32,7 +32,7 @@ from edgefl.protocol.messages import Status, decode
 from edgefl.protocol.signed_update import Context, check
 from edgefl.protocol.terms import Terms
 from edgefl.protocol.update_header import UpdateHeader
-from edgefl.simulation.task import Drawn
+from edgefl.simulation.tasks.task import Drawn
 
 
 def test_a_device_takes_part_under_terms_that_its_owner_allows():

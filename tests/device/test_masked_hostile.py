@@ -20,7 +20,7 @@ from masked_rounds import (
 )
 
 from edgefl.device.events import Failed, Outbox, SaveSeen, StartTraining, Trained
-from edgefl.device.policy import Policy
+from edgefl.device.owner.policy import Policy
 from edgefl.device.seen import Seen
 from edgefl.machine import Note, Publish
 from edgefl.masking.update import mask

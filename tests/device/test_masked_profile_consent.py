@@ -11,10 +11,15 @@ from machines import STATUS, TOPICS, feed, last, make_session, of, updates
 from masked_profiles import MANIFEST, MODEL, PRIVACY, data, profile_maker, profile_round, told
 from masked_rounds import device_key
 
-from edgefl.device.allowance import HEADER_BYTES
-from edgefl.device.budget import Limits
 from edgefl.device.events import Failed, Outbox, SaveSeen, SaveUpdate, StartTraining, Trained, TrainJob
-from edgefl.device.policy import OPEN, STRICT, OwnersWord, Policy
+from edgefl.device.owner.allowance import HEADER_BYTES
+from edgefl.device.owner.budget import Limits
+from edgefl.device.owner.policy import (
+    OPEN,
+    STRICT,
+    OwnersWord,
+    Policy,
+)
 from edgefl.device.training import train_update
 from edgefl.device.trust import Keys, Seen
 from edgefl.machine import Connected, Note, WallTime

@@ -29,7 +29,7 @@ from edgefl.device.events import (
     Trained,
     Unable,
 )
-from edgefl.device.policy import OPEN
+from edgefl.device.owner.policy import OPEN
 from edgefl.device.seen import Seen
 from edgefl.machine import Connected, Disconnected, Flow, Publish, Received, Sent, Stop, Tick, WallTime
 from edgefl.masking.update import mask

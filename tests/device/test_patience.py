@@ -19,8 +19,8 @@ from machines import (
     updates,
 )
 
-from edgefl.device.blob_fetch import WINDOW
 from edgefl.device.events import Outbox
+from edgefl.device.model.blob_fetch import WINDOW
 from edgefl.device.patience import LEAST_AT_ONCE
 from edgefl.machine import Connected, Disconnected, Flow, Sent, Subscribe, Tick
 from edgefl.protocol.envelope import Envelope

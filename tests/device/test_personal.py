@@ -15,7 +15,7 @@ from edgefl.core.params import params_to_bytes
 from edgefl.core.trainer import Cancelled, Trainer
 from edgefl.device import holdout, personal
 from edgefl.device.events import TrainJob
-from edgefl.device.policy import Policy
+from edgefl.device.owner.policy import Policy
 from edgefl.device.training import train_update
 from edgefl.errors import PolicyError
 from edgefl.protocol.update_header import UpdateHeader

@@ -7,8 +7,8 @@ import pytest
 from machines import MANIFEST, fetching, give
 
 from edgefl import load
-from edgefl.device.effort import flops_of
-from edgefl.device.policy import OPEN, STRICT
+from edgefl.device.owner.effort import flops_of
+from edgefl.device.owner.policy import OPEN, STRICT
 from edgefl.federation import make_manifest
 from edgefl.onnx import zoo
 from edgefl.protocol.approval import approved_by, describe, plan_id

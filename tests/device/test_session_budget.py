@@ -31,10 +31,10 @@ from edgefl.codecs import feedback
 from edgefl.codecs.feedback import unpack
 from edgefl.core.params import params_to_bytes
 from edgefl.core.trainer import Trainer
-from edgefl.device.budget import Limits, Spent
 from edgefl.device.events import CancelTraining, Failed, SaveSpent, StartTraining, Trained, TrainJob
+from edgefl.device.owner.budget import Limits, Spent
+from edgefl.device.report.update_report import UpdateReport
 from edgefl.device.training import train_update
-from edgefl.device.update_report import UpdateReport
 from edgefl.machine import Connected, Disconnected, Publish, Stop, Subscribe, Tick, Unsubscribe, WallTime
 from edgefl.protocol.inbox import Judge
 from edgefl.protocol.messages import Status

@@ -37,8 +37,8 @@ from machines import (
     updates,
 )
 
-from edgefl.coordinator.downlink import Payload
-from edgefl.coordinator.retained_model import RetainedModel
+from edgefl.coordinator.model.downlink import Payload
+from edgefl.coordinator.model.retained_model import RetainedModel
 from edgefl.device.events import CancelTraining, Failed, Pause, SaveUpdate, StartTraining, Trained, Unable
 from edgefl.errors import UsageError
 from edgefl.machine import Connected, Disconnected, Note, Publish, Received, Sent, Stop, Subscribe, Tick, Unsubscribe

@@ -25,7 +25,7 @@ from machines import (
 )
 
 from edgefl.device.events import CancelTraining, DropUpdate, Failed, Outbox, Pause, SaveUpdate, StartTraining, Trained
-from edgefl.device.model_fetch import ModelFetch
+from edgefl.device.model.fetch import ModelFetch
 from edgefl.machine import Connected, Sent
 from edgefl.protocol.envelope import Envelope
 from edgefl.protocol.inbox import Receipt

@@ -9,10 +9,10 @@ import pytest
 from machines import HASH, PARAMS, STATUS, TOPICS, P, feed, fetching, give, last, make_manifest, make_session, of
 from msgspec.structs import replace
 
-from edgefl.coordinator.downlink import Downlink
-from edgefl.coordinator.retained_model import RetainedModel
-from edgefl.device.budget import Limits
+from edgefl.coordinator.model.downlink import Downlink
+from edgefl.coordinator.model.retained_model import RetainedModel
 from edgefl.device.events import CancelTraining, StartTraining
+from edgefl.device.owner.budget import Limits
 from edgefl.machine import Connected, Received, Subscribe, Unsubscribe, WallTime
 from edgefl.protocol.messages import Status
 from edgefl.protocol.round import Round

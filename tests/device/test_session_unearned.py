@@ -23,7 +23,7 @@ from machines import (
 )
 
 from edgefl.device.events import CancelTraining, DropUpdate, Failed, Outbox, StartTraining, Trained
-from edgefl.device.update_report import UpdateReport
+from edgefl.device.report.update_report import UpdateReport
 from edgefl.machine import Connected, Publish, Sent, Tick
 from edgefl.protocol.inbox import Missing, Receipt
 from edgefl.protocol.round import UNEARNED_ROUNDS

@@ -22,7 +22,7 @@ from edgefl.cli.main import main as edgefl
 from edgefl.hosting import command, launch
 from edgefl.hosting.config import AggregatorConfig
 from edgefl.settings import files
-from edgefl.simulation.world import World
+from edgefl.simulation.devices.world import World
 
 MAINS: dict[str, Callable[[list[str]], int]] = {
     "edgefl": edgefl,

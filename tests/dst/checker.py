@@ -10,11 +10,11 @@ import numpy as np
 from edgefl_broker.store import State
 
 from edgefl.coordinator.coordinator import RoundCoordinator
-from edgefl.coordinator.receipts import NOT_KEPT, REFUSED, TOO_LATE
-from edgefl.coordinator.saved_ask import SavedAsk
+from edgefl.coordinator.masked.saved_ask import SavedAsk
+from edgefl.coordinator.updates.receipts import NOT_KEPT, REFUSED, TOO_LATE
 from edgefl.core.params import digest_of, params_to_bytes
 from edgefl.device.events import Outbox, TrainJob
-from edgefl.device.update_report import UpdateReport
+from edgefl.device.report.update_report import UpdateReport
 from edgefl.history_record import RoundRecord
 from edgefl.machine import Publish, Received, Subscribe
 from edgefl.profiles import Profile

@@ -17,9 +17,9 @@ from edgefl_broker.models import KEPT_MODELS
 from edgefl_broker.store import State
 from msgspec.structs import replace
 
+from edgefl.coordinator.devices.quarantine import Suspect
 from edgefl.coordinator.events import LateUpdate
-from edgefl.coordinator.quarantine import Suspect
-from edgefl.coordinator.saved_ask import SavedAsk
+from edgefl.coordinator.masked.saved_ask import SavedAsk
 from edgefl.core.params import params_from_bytes, params_to_bytes
 from edgefl.device.events import Outbox
 from edgefl.device.seen import Seen
@@ -28,7 +28,7 @@ from edgefl.errors import StoreError
 from edgefl.history_record import RoundRecord
 from edgefl.privacy.clipping import ClipState
 from edgefl.privacy.ledger import Ledger, newest
-from edgefl.simulation.disk import Disk
+from edgefl.simulation.hosts.disk import Disk
 from edgefl.strategies.checkpoint import unpack
 
 from .operator import Order

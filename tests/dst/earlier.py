@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from edgefl.coordinator.base_payload import with_base
-from edgefl.coordinator.downlink import Downlink
-from edgefl.coordinator.retained_model import RetainedModel
+from edgefl.coordinator.model.base_payload import with_base
+from edgefl.coordinator.model.downlink import Downlink
+from edgefl.coordinator.model.retained_model import RetainedModel
 from edgefl.device.events import Outbox
 from edgefl.protocol.envelope import Kind, federation_hash
 from edgefl.protocol.manifest import Manifest

@@ -6,8 +6,8 @@ import hashlib
 import zlib
 from typing import TYPE_CHECKING
 
-from edgefl.device.delivery import Wanted
 from edgefl.device.events import KeepModel, NotKept
+from edgefl.device.model.delivery import Wanted
 
 from .violation import require
 

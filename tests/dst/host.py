@@ -24,8 +24,8 @@ from edgefl.machine import (
     Unsubscribe,
     WallTime,
 )
-from edgefl.simulation.fleet import EPOCH_S
-from edgefl.simulation.virtual_host import VirtualHost
+from edgefl.simulation.hosts.fleet import EPOCH_S
+from edgefl.simulation.hosts.virtual_host import VirtualHost
 
 from .disks import PowerLost, flipped
 from .link import Connection, Delivery

@@ -32,6 +32,7 @@ from edgefl.coordinator.events import (
 )
 from edgefl.core.seeds import derived_seed
 from edgefl.device import events as device_events
+from edgefl.device.columns.statistics import of_examples
 from edgefl.device.events import (
     CancelTraining,
     DropUpdate,
@@ -48,7 +49,6 @@ from edgefl.device.events import (
     TrainJob,
 )  # fmt: skip
 from edgefl.device.session import DeviceSession
-from edgefl.device.statistics import of_examples
 from edgefl.errors import StoreError
 from edgefl.machine import Publish
 from edgefl.privacy.ledger import SaveLedger

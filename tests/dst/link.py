@@ -12,7 +12,7 @@ from typing import Protocol
 
 from edgefl.machine import Flow
 from edgefl.simulation.clock import VirtualClock
-from edgefl.simulation.line import Line, flow
+from edgefl.simulation.devices.line import Line, flow
 
 from .schedule import Weather
 

@@ -12,13 +12,13 @@ from dataclasses import replace
 import msgspec
 import numpy as np
 
-from edgefl.coordinator.masked_terms import MaskedTerms
-from edgefl.coordinator.saved_ask import SavedAsk
+from edgefl.coordinator.masked.saved_ask import SavedAsk
+from edgefl.coordinator.masked.terms import MaskedTerms
+from edgefl.device.columns.shares import shares_of
+from edgefl.device.columns.statistics import of_examples
 from edgefl.device.events import TrainJob
 from edgefl.device.masked import terms_of
-from edgefl.device.policy import OPEN, OwnersWord
-from edgefl.device.shares import shares_of
-from edgefl.device.statistics import of_examples
+from edgefl.device.owner.policy import OPEN, OwnersWord
 from edgefl.history_record import RoundRecord
 from edgefl.masking.profile import tell
 from edgefl.masking.update import _AT_BOXES, mask
@@ -31,7 +31,7 @@ from edgefl.protocol.round import Round
 from edgefl.protocol.terms import Terms
 from edgefl.protocol.update_header import UpdateHeader
 from edgefl.settings import FeatureSettings, PrivacySettings, RoundSettings
-from edgefl.simulation.task import Drawn
+from edgefl.simulation.tasks.task import Drawn
 from edgefl.trust.ed25519 import fingerprint
 
 from .helpers import HELPER, LEAST, certified

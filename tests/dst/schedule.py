@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from edgefl import strategies
-from edgefl.coordinator.base_payload import with_base
+from edgefl.coordinator.model.base_payload import with_base
 from edgefl.core.plan import Node, Param, Plan
 from edgefl.protocol.manifest import Base, Manifest
 from edgefl.settings import RoundSettings, TrainSettings

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 from edgefl_broker.store import State as Stored
 
-from edgefl.coordinator.cohort import Cohort
+from edgefl.coordinator.devices.cohort import Cohort
 from edgefl.core.accumulator import SCALE
 from edgefl.core.params import params_from_bytes, params_to_bytes
 from edgefl.device.events import Outbox

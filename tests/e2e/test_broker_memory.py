@@ -9,7 +9,7 @@ from brokers import Mosquitto, eventually, resident_kb
 from daemons import Federation
 from mqtt_fixtures import TestLink
 
-from edgefl.coordinator.downlink import SLOTS
+from edgefl.coordinator.model.downlink import SLOTS
 from edgefl.transports.mqtt import Message
 
 ROUNDS = {"deadline_s": 10.0, "min_reports": 2, "expect": 2}

@@ -9,7 +9,7 @@ import pytest
 from brokers import eventually
 from daemons import Federation
 
-from edgefl.device import budget
+from edgefl.device.owner import budget
 from edgefl.hosting import wall_clock
 from edgefl.onnx import zoo
 

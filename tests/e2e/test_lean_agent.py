@@ -35,7 +35,7 @@ def examples():
 UNUSED = {
     "_hashlib", "_ssl", "argparse", "ast", "asyncio", "bz2", "calendar", "cryptography", "ctypes", "edgefl.auto",
     "edgefl.board", "edgefl.checks", "edgefl.cli", "edgefl.coordinator", "edgefl.device.masked",
-    "edgefl.device.profiling", "edgefl.federation", "edgefl.history", "edgefl.keys", "edgefl.masking.vector",
+    "edgefl.device.columns.profiling", "edgefl.federation", "edgefl.history", "edgefl.keys", "edgefl.masking.vector",
     "edgefl.onnx", "edgefl.project", "edgefl.simulation", "edgefl.strategies.combine", "edgefl.strategies.presets",
     "edgefl.strategies.server", "edgefl.testing", "edgefl.viewer", "edgefl_broker", "email", "gettext", "hashlib",
     "http.client", "importlib.metadata", "inspect", "ipaddress", "locale", "lzma", "msgspec._json_schema",

@@ -14,7 +14,7 @@ from daemons import Federation, blobs
 from edgefl_broker.store import AggregatorStore
 
 from edgefl.cli.main import main
-from edgefl.coordinator.quarantine import Suspect
+from edgefl.coordinator.devices.quarantine import Suspect
 from edgefl.core.protobuf import metadata_of
 from edgefl.errors import UsageError
 

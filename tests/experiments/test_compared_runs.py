@@ -109,7 +109,7 @@ targets = [0.05]
 
 def test_a_run_that_was_stopped_goes_on_where_it_was(tmp_path, monkeypatch):
     from edgefl.experiments.measure import measure
-    from edgefl.simulation import journal as journals
+    from edgefl.simulation.resume import journal as journals
 
     monkeypatch.setattr(journals, "LEAST_S", 0.0)  # a checkpoint after each round
     monkeypatch.setattr(journals, "SHARE", 1e9)
@@ -130,9 +130,9 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(tmp_path, monkeypatch):
             edgefl.simulate("mlp:64-16-10", "digits", case.to_settings(), **fleet, on_round=stop, resume=file)
         assert file.exists()
         with monkeypatch.context() as patch:
-            train = edgefl.simulation.task.train_update
+            train = edgefl.simulation.tasks.task.train_update
             patch.setattr(
-                "edgefl.simulation.task.train_update",
+                "edgefl.simulation.tasks.task.train_update",
                 lambda trainer, job, *rest, train=train, **more: (
                     trained.append(job.round.round) or train(trainer, job, *rest, **more)
                 ),
@@ -157,7 +157,7 @@ def test_adapters_are_judged_on_what_devices_hold_out(tmp_path):
 def test_a_run_that_another_process_has_under_way_is_waited_for(ending, tmp_path, monkeypatch):
     """Of a command that was killed, while its processes went on."""
     from edgefl.experiments import worker
-    from edgefl.simulation.journal import Journal
+    from edgefl.simulation.resume.journal import Journal
 
     (tmp_path / "few.toml").write_text(PERSONAL)
     grid = Grid(files.load(tmp_path / "few.toml", Experiment))

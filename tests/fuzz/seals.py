@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable
 
 from edgefl.core.plan import Node, Param, Plan
-from edgefl.device.delivery import Wanted
+from edgefl.device.model.delivery import Wanted
 from edgefl.device.session import DeviceSession
 from edgefl.device.trust import Keys
 from edgefl.machine import Connected, Received, Tick

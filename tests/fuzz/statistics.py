@@ -8,7 +8,7 @@ from contextlib import suppress
 import numpy as np
 
 from edgefl.core.plan import Node, Param, Plan
-from edgefl.device.statistics import of_examples
+from edgefl.device.columns.statistics import of_examples
 from edgefl.errors import EdgeFLError
 from edgefl.protocol import statistics
 

@@ -23,8 +23,8 @@ from edgefl._core import crc32c
 from edgefl.codecs import feedback
 from edgefl.codecs.feedback import pack
 from edgefl.coordinator.events import LateUpdate
-from edgefl.device.budget import Spent
 from edgefl.device.events import Outbox
+from edgefl.device.owner.budget import Spent
 from edgefl.device.seen import Seen
 from edgefl.device.slots import KEPT, Slot
 from edgefl.errors import StoreError

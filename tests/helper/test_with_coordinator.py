@@ -21,9 +21,9 @@ from helped import (
     terms_of,
 )
 
-from edgefl.coordinator.answered import Answered
-from edgefl.coordinator.saved_ask import SavedAsk
-from edgefl.coordinator.unmasking import NotOpened, Unmasking
+from edgefl.coordinator.masked.answered import Answered
+from edgefl.coordinator.masked.saved_ask import SavedAsk
+from edgefl.coordinator.masked.unmasking import NotOpened, Unmasking
 from edgefl.history_record import RoundRecord
 from edgefl.machine import Publish, Received
 from edgefl.masking import ring

@@ -13,7 +13,7 @@ import pytest
 from arena import Arena, Outcome
 from hostile_device import ATTACKS
 
-from edgefl.coordinator.standing import LEAST_WAIT_S, PATIENCE
+from edgefl.coordinator.devices.standing import LEAST_WAIT_S, PATIENCE
 
 ALL = os.environ.get("EDGEFL_HOSTILE") == "all"
 QUICK = ("weight",)

@@ -11,7 +11,7 @@ from masked import helper
 from masked import terms as terms_of
 
 from edgefl.cli.main import main
-from edgefl.device.policy import Policy
+from edgefl.device.owner.policy import Policy
 from edgefl.errors import UsageError
 from edgefl.keys import batches, enrolment
 from edgefl.keys.enrolment import Terms

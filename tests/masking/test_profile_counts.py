@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 import edgefl
-from edgefl.device.statistics import of_examples
+from edgefl.device.columns.statistics import of_examples
 from edgefl.errors import CodecError, ProtocolError
 from edgefl.masking import profile, ring
 from edgefl.masking.propose import propose_counts

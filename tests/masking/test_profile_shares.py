@@ -11,9 +11,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import edgefl
-from edgefl.coordinator.noisy_profile import NoisyProfile
-from edgefl.coordinator.profile_numbers import MOST_RANGES
-from edgefl.device.shares import shares_of
+from edgefl.coordinator.profile.noisy import NoisyProfile
+from edgefl.coordinator.profile.numbers import MOST_RANGES
+from edgefl.device.columns.shares import shares_of
 from edgefl.errors import ProtocolError
 from edgefl.masking.propose import propose_counts, propose_shares
 from edgefl.masking.vector import mean, quantize

@@ -6,7 +6,7 @@ import numpy as np
 from machines import make_manifest
 from masked_rounds import PRIVACY, helper_keys, party
 
-from edgefl.coordinator.masked_terms import MaskedTerms
+from edgefl.coordinator.masked.terms import MaskedTerms
 from edgefl.core.plan import Node, Param, Plan
 from edgefl.masking.vector import mean, quantize
 

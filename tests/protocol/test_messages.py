@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from machines import MANIFEST, make_manifest, make_round
 
-from edgefl.coordinator.cohort import LIST_BYTES
+from edgefl.coordinator.devices.cohort import LIST_BYTES
 from edgefl.core.plan import Node, Param, Plan
 from edgefl.errors import ProtocolError
 from edgefl.protocol.features import unknown_features

@@ -10,7 +10,7 @@ from masked_profiles import MODEL, PRIVACY, data, open_profile, parts, profile_m
 from masked_rounds import answer_of, asked, helper_keys, make_helper, masked_blob, resigned
 
 from edgefl.coordinator.events import SaveProfile
-from edgefl.device.statistics import of_examples
+from edgefl.device.columns.statistics import of_examples
 from edgefl.helper.events import JobDone, Open
 from edgefl.helper.noise import Draw
 from edgefl.machine import Publish, Received

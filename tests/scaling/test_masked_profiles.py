@@ -24,12 +24,12 @@ from masked_profiles import (
 )
 from masked_rounds import answer_of, asked, make_helper, masked_blob, nothing_known, resigned, round_in, saved_in
 
-from edgefl.coordinator.credits import header_for
 from edgefl.coordinator.events import Answered, AskProfile, SaveProfile
-from edgefl.coordinator.gathering import Gathering
-from edgefl.coordinator.saved_ask import SavedAsk
-from edgefl.device.policy import OPEN
-from edgefl.device.statistics import of_examples
+from edgefl.coordinator.masked.saved_ask import SavedAsk
+from edgefl.coordinator.profile.gathering import Gathering
+from edgefl.coordinator.updates.credits import header_for
+from edgefl.device.columns.statistics import of_examples
+from edgefl.device.owner.policy import OPEN
 from edgefl.errors import PolicyError, ProtocolError
 from edgefl.machine import Connected, Note, Tick
 from edgefl.masking import profile as masking

@@ -24,7 +24,7 @@ from masked_rounds import answer_of, asked, helper_keys, make_helper, nothing_kn
 
 from edgefl import masked_fit
 from edgefl.coordinator.events import Answered, AskProfile, SaveProfile
-from edgefl.device.policy import OPEN
+from edgefl.device.owner.policy import OPEN
 from edgefl.errors import PolicyError, UsageError
 from edgefl.helper.events import JobDone, Open
 from edgefl.helper.helper import Helper

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from machines import STATUS, feed, give, last, make_manifest, make_round, make_session, of, updates
 
-from edgefl.device.budget import Limits
 from edgefl.device.events import Failed, StartTraining, TrainJob
+from edgefl.device.owner.budget import Limits
 from edgefl.device.training import train_update
 from edgefl.errors import CodecError
 from edgefl.machine import Connected, WallTime

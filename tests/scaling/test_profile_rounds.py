@@ -32,11 +32,11 @@ import edgefl
 from edgefl import strategies
 from edgefl.coordinator.coordinator import RoundCoordinator
 from edgefl.coordinator.events import Answered, AskProfile, SaveProfile
-from edgefl.coordinator.gathering import Gathering, scaling_of
+from edgefl.coordinator.profile.gathering import Gathering, scaling_of
 from edgefl.core.columns import Scaling
+from edgefl.device.columns.statistics import of_examples
 from edgefl.device.events import Failed, Outbox, SaveUpdate, StartTraining, Trained
-from edgefl.device.policy import STRICT
-from edgefl.device.statistics import of_examples
+from edgefl.device.owner.policy import STRICT
 from edgefl.device.training import train_update
 from edgefl.errors import PolicyError
 from edgefl.machine import Connected, Subscribe

@@ -14,9 +14,9 @@ from machines import make_manifest, make_round
 
 import edgefl
 from edgefl.core.trainer import Cancelled
+from edgefl.device.columns.statistics import of_examples
 from edgefl.device.events import TrainJob
-from edgefl.device.policy import STRICT
-from edgefl.device.statistics import of_examples
+from edgefl.device.owner.policy import STRICT
 from edgefl.device.training import train_update
 from edgefl.errors import ProtocolError
 from edgefl.onnx import zoo

@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 import edgefl
-from edgefl.device.policy import Policy
+from edgefl.device.owner.policy import Policy
 from edgefl.errors import UsageError
 from edgefl.privacy.accountant import Mechanism, epsilon
 from edgefl.privacy.clipping import Clipping

@@ -9,10 +9,16 @@ import pytest
 
 import edgefl
 from edgefl.errors import UsageError
-from edgefl.simulation import attacks
-from edgefl.simulation.adversary import MARGIN_S, Adversary
-from edgefl.simulation.attacks import KINDS, Attack, Known, craft, furthest
-from edgefl.simulation.faults import Faults
+from edgefl.simulation.devices import attacks
+from edgefl.simulation.devices.adversary import MARGIN_S, Adversary
+from edgefl.simulation.devices.attacks import (
+    KINDS,
+    Attack,
+    Known,
+    craft,
+    furthest,
+)
+from edgefl.simulation.devices.faults import Faults
 
 RNG = np.random.default_rng(4)
 HONEST = RNG.normal(size=(7, 30)).astype(np.float32)
@@ -99,7 +105,7 @@ def crafted(monkeypatch):
         seen.append((list(facts.honest()), delta))
         return delta
 
-    monkeypatch.setattr("edgefl.simulation.adversary.craft", spied)
+    monkeypatch.setattr("edgefl.simulation.devices.adversary.craft", spied)
     return seen
 
 

@@ -6,7 +6,7 @@ import pytest
 import edgefl
 from edgefl.data import Dataset
 from edgefl.simulation import stage as module
-from edgefl.simulation.crowd import Crowd
+from edgefl.simulation.hosts.crowd import Crowd
 
 FLEETS = {
     "list": {"devices": 30, "fraction": 0.2},

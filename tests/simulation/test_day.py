@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import soak_day
 
-from edgefl.coordinator.standing import Standing
+from edgefl.coordinator.devices.standing import Standing
 
 
 def test_i13_rounds_keep_their_pace_and_count_every_healthy_device_while_others_come_and_go():

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from machines import HASH, PARAMS, TOPICS, P, feed, make_coordinator, make_manifest, make_session, of, received, serve
 
-from edgefl.coordinator.downlink import Downlink
-from edgefl.coordinator.retained_model import RetainedModel
+from edgefl.coordinator.model.downlink import Downlink
+from edgefl.coordinator.model.retained_model import RetainedModel
 from edgefl.core.params import to_bfloat16
 from edgefl.device.events import CancelTraining, StartTraining
 from edgefl.machine import Connected, Note, Publish

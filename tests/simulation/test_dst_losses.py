@@ -12,10 +12,10 @@ from dst.__main__ import failures
 from dst.losses import COUNTED, LOST, RESTORED, is_lossy
 from masked_schedules import SCHEDULES, broken
 
-from edgefl.coordinator.inquiring import Inquiring
-from edgefl.coordinator.leads import Leads
-from edgefl.coordinator.masked_terms import MaskedTerms
-from edgefl.coordinator.summing import Summing
+from edgefl.coordinator.masked.inquiring import Inquiring
+from edgefl.coordinator.masked.leads import Leads
+from edgefl.coordinator.masked.summing import Summing
+from edgefl.coordinator.masked.terms import MaskedTerms
 from edgefl.device.listening import Listening
 from edgefl.device.seen import Seen
 from edgefl.helper.state import State

@@ -15,20 +15,20 @@ from dst.__main__ import failures
 from guards import breaks
 from masked_schedules import SCHEDULES, broken
 
-from edgefl.coordinator import unmasking
 from edgefl.coordinator.events import SaveAsk
-from edgefl.coordinator.leads import Leads
-from edgefl.coordinator.masked_sum import MaskedSum
-from edgefl.coordinator.masked_terms import MaskedTerms
+from edgefl.coordinator.masked import unmasking
+from edgefl.coordinator.masked.leads import Leads
+from edgefl.coordinator.masked.summing import Summing
+from edgefl.coordinator.masked.terms import MaskedTerms
+from edgefl.coordinator.masked.unlisted import Unlisted
+from edgefl.coordinator.masked.unmasking import Unmasking
+from edgefl.coordinator.masked.unopened import Unopened
 from edgefl.coordinator.state import CoordinatorState
-from edgefl.coordinator.summing import Summing
-from edgefl.coordinator.unlisted import Unlisted
-from edgefl.coordinator.unmasking import Unmasking
-from edgefl.coordinator.unopened import Unopened
+from edgefl.coordinator.updates.masked_sum import MaskedSum
 from edgefl.device import masked as device_masked
-from edgefl.device import saved_update
-from edgefl.device.consent import Consent
 from edgefl.device.masked import Helpers
+from edgefl.device.owner.consent import Consent
+from edgefl.device.report import saved_update
 from edgefl.device.seen import Seen
 from edgefl.helper import asked as helper_asked
 from edgefl.helper.events import SaveOpened

@@ -10,11 +10,11 @@ from dst import masked
 from dst.noise import Noisy
 from masked_schedules import SCHEDULES, broken
 
-from edgefl.coordinator.masked_sum import MaskedSum
-from edgefl.coordinator.masked_terms import MaskedTerms
-from edgefl.coordinator.presence import Presence
-from edgefl.coordinator.resting import Resting
+from edgefl.coordinator.devices.presence import Presence
+from edgefl.coordinator.devices.resting import Resting
+from edgefl.coordinator.masked.terms import MaskedTerms
 from edgefl.coordinator.rounds import Rounds
+from edgefl.coordinator.updates.masked_sum import MaskedSum
 from edgefl.device.trust import Pinned
 from edgefl.helper.events import SaveOpened
 from edgefl.helper.helper import Helper

@@ -13,16 +13,16 @@ from edgefl.checks import training
 from edgefl.core.params import params_to_bytes
 from edgefl.core.trainer import Trainer
 from edgefl.data import load
-from edgefl.device.effort import flops_of, takes, trained_on
 from edgefl.device.events import TrainJob
 from edgefl.device.holdout import held_out
+from edgefl.device.owner.effort import flops_of, takes, trained_on
 from edgefl.device.training import train_update
 from edgefl.federation import make_manifest
 from edgefl.onnx import zoo
 from edgefl.settings import Settings
-from edgefl.simulation.planning import Candidate, Ground, estimate
-from edgefl.simulation.shifts import spread
-from edgefl.simulation.world import World
+from edgefl.simulation.devices.world import World
+from edgefl.simulation.partition.shifts import spread
+from edgefl.simulation.plan.planning import Candidate, Ground, estimate
 
 MODEL = edgefl.load(zoo.from_spec("mlp:64-32-10"))
 DIGITS = load("digits")

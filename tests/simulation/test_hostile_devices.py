@@ -7,8 +7,8 @@ import pytest
 from hostile import HOSTILE, Mind, fight
 
 import edgefl
-from edgefl.coordinator.influence import norm_of
-from edgefl.coordinator.standing import LEAST_WAIT_S
+from edgefl.coordinator.devices.standing import LEAST_WAIT_S
+from edgefl.coordinator.updates.influence import norm_of
 from edgefl.protocol.envelope import Envelope
 from edgefl.protocol.messages import Status, encode
 from edgefl.protocol.parts import Splitter

@@ -17,10 +17,10 @@ from fake_ray import FakeRay
 import edgefl
 from edgefl.cli.main import main
 from edgefl.errors import StoreError, UsageError
-from edgefl.simulation import journal as journals
-from edgefl.simulation import ray_pool
-from edgefl.simulation.journal import Journal
-from edgefl.simulation.world import Kind, World
+from edgefl.simulation.devices.world import Kind, World
+from edgefl.simulation.resume import journal as journals
+from edgefl.simulation.resume.journal import Journal
+from edgefl.simulation.tasks import ray_pool
 
 BUSY = {
     "model": "mlp:64-16-10", "data": "digits", "devices": 12, "rounds": 8, "seed": 5, "min_reports": 2, "fraction": 0.6,
@@ -93,7 +93,7 @@ def test_a_replay_computes_nothing(tmp_path, monkeypatch):
         run(resume=file, on_round=Kill(7))
     trained = []
     monkeypatch.setattr(
-        "edgefl.simulation.task.train_update",
+        "edgefl.simulation.tasks.task.train_update",
         lambda trainer, job, *rest, **more: trained.append(job.round.round) or train(trainer, job, *rest, **more),
     )
     train = edgefl.device.training.train_update
@@ -167,7 +167,8 @@ def test_i33_the_command_goes_on_after_kill_9(tmp_path):
     here, there = tmp_path / "here", tmp_path / "there"
     assert main([*words, "--out", str(there)]) == 0
     eager = (
-        "import edgefl.simulation.journal as j; j.LEAST_S = 0.0; j.SHARE = 1e9; import edgefl.cli.main as m; m.main()"
+        "import edgefl.simulation.resume.journal as j; j.LEAST_S = 0.0; j.SHARE = 1e9\n"
+        "import edgefl.cli.main as m; m.main()"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", eager, *words, "--out", str(here)], stdout=subprocess.DEVNULL, env=os.environ

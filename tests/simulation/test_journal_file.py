@@ -13,10 +13,10 @@ import pytest
 import edgefl
 from edgefl.cli.main import main
 from edgefl.errors import StoreError, UsageError
-from edgefl.simulation import journal as journals
-from edgefl.simulation import journal_file
-from edgefl.simulation.journal import Journal
-from edgefl.simulation.journal_file import APPLICATION, Busy
+from edgefl.simulation.resume import journal as journals
+from edgefl.simulation.resume import journal_file
+from edgefl.simulation.resume.journal import Journal
+from edgefl.simulation.resume.journal_file import APPLICATION, Busy
 
 RUN = {"model": "mlp:64-10", "data": "digits", "devices": 8, "rounds": 3, "seed": 5}
 COMMAND = ["simulate", "--model", "mlp:64-10", "--data", "digits", "--devices", "8"]
@@ -88,7 +88,7 @@ def test_the_lock_ends_with_its_process(tmp_path):
         edgefl.simulate(**RUN, resume=file, on_round=stop)
     held = (
         "import sys, time\n"
-        "from edgefl.simulation.journal import Journal\n"
+        "from edgefl.simulation.resume.journal import Journal\n"
         f"journal = Journal({str(file)!r}); print('held', flush=True); time.sleep(600)"
     )
     process = subprocess.Popen([sys.executable, "-c", held], stdout=subprocess.PIPE, text=True)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import edgefl
-from edgefl.coordinator.unmasking import Unmasking
+from edgefl.coordinator.masked.unmasking import Unmasking
 from edgefl.errors import UsageError
 from edgefl.masking import update as masked_update
 from edgefl.protocol.update_header import UpdateHeader

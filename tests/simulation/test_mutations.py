@@ -16,32 +16,33 @@ from dst.violation import Violation
 from dst.world import World
 from guards import breaks
 
-from edgefl.coordinator import announcer, standing
-from edgefl.coordinator.announcer import Announcer
-from edgefl.coordinator.candidates import Candidates
 from edgefl.coordinator.coordinator import RoundCoordinator
-from edgefl.coordinator.counting import Counting
-from edgefl.coordinator.downlink import Downlink
-from edgefl.coordinator.earned import Entry
+from edgefl.coordinator.devices import standing
+from edgefl.coordinator.devices.earned import Entry
+from edgefl.coordinator.devices.presence import Presence
+from edgefl.coordinator.devices.standing import Standing
 from edgefl.coordinator.events import Commit, ReloadLate, SaveAttempt, SaveLate
 from edgefl.coordinator.fence import Fence
-from edgefl.coordinator.gate import Gate
-from edgefl.coordinator.held_back import HeldBack
-from edgefl.coordinator.jury import Jury
-from edgefl.coordinator.late_table import LateTable
+from edgefl.coordinator.model import announcer
+from edgefl.coordinator.model.announcer import Announcer
+from edgefl.coordinator.model.candidates import Candidates
+from edgefl.coordinator.model.downlink import Downlink
+from edgefl.coordinator.model.gate import Gate
+from edgefl.coordinator.model.jury import Jury
+from edgefl.coordinator.model.retained_model import RetainedModel
 from edgefl.coordinator.patience import Patience
-from edgefl.coordinator.presence import Presence
-from edgefl.coordinator.reception import Reception
-from edgefl.coordinator.retained_model import RetainedModel
-from edgefl.coordinator.standing import Standing
-from edgefl.coordinator.tally import Tally
+from edgefl.coordinator.updates.counting import Counting
+from edgefl.coordinator.updates.held_back import HeldBack
+from edgefl.coordinator.updates.late_table import LateTable
+from edgefl.coordinator.updates.reception import Reception
+from edgefl.coordinator.updates.tally import Tally
 from edgefl.device import work as device_work
 from edgefl.device.events import DropUpdate, SaveUpdate
 from edgefl.device.participation import Participation
-from edgefl.device.reporting import Reporting
-from edgefl.device.saved_update import SavedUpdate
+from edgefl.device.report.reporting import Reporting
+from edgefl.device.report.saved_update import SavedUpdate
+from edgefl.device.report.update_report import UpdateReport
 from edgefl.device.session import DeviceSession
-from edgefl.device.update_report import UpdateReport
 from edgefl.protocol import envelope
 from edgefl.protocol.parts import Assembler
 from edgefl.protocol.round import Round
@@ -309,7 +310,7 @@ def test_the_first_report_tells_how_long_newcomers_may_take(monkeypatch):
 
 
 def test_one_update_pays_for_every_lapse(monkeypatch):
-    monkeypatch.setattr("edgefl.coordinator.earned.MOST_OWED", 1)
+    monkeypatch.setattr("edgefl.coordinator.devices.earned.MOST_OWED", 1)
     test = "test_i07_a_device_that_misses_as_soon_as_it_is_waited_for_makes_ever_fewer_rounds_wait"
     assert breaks(monkeypatch, f"coordinator/test_waiting::{test}")
 

@@ -14,8 +14,8 @@ from dst import masked
 from guards import breaks
 from masked_schedules import broken
 
-from edgefl.coordinator.presence import Presence
-from edgefl.coordinator.standing import QUICK_S, Standing
+from edgefl.coordinator.devices.presence import Presence
+from edgefl.coordinator.devices.standing import QUICK_S, Standing
 from edgefl.protocol.messages import STARTS, Status
 
 

@@ -15,11 +15,18 @@ from edgefl.data import load
 from edgefl.errors import UsageError
 from edgefl.onnx import zoo
 from edgefl.settings import Settings
-from edgefl.simulation import trials
-from edgefl.simulation.planned_bytes import _shortest
-from edgefl.simulation.planning import UPDATE_BYTES, Candidate, Ground, balance, estimate, invented
-from edgefl.simulation.shifts import spread
-from edgefl.simulation.world import World
+from edgefl.simulation.devices.world import World
+from edgefl.simulation.partition.shifts import spread
+from edgefl.simulation.plan import trials
+from edgefl.simulation.plan.planned_bytes import _shortest
+from edgefl.simulation.plan.planning import (
+    UPDATE_BYTES,
+    Candidate,
+    Ground,
+    balance,
+    estimate,
+    invented,
+)
 
 DEVICES = 40
 MODEL = edgefl.load(zoo.from_spec("mlp:64-200-10"))  # 15,010 params

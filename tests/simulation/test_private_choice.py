@@ -10,8 +10,16 @@ import pytest
 from conftest import ROOT
 
 from edgefl.cli.main import main
-from edgefl.simulation.private_choice import DISTANCE, FITTING, HOPELESS, LONGEST, helps, strain, suggest
-from edgefl.simulation.private_terms import Goal, propose
+from edgefl.simulation.privacy.choice import (
+    DISTANCE,
+    FITTING,
+    HOPELESS,
+    LONGEST,
+    helps,
+    strain,
+    suggest,
+)
+from edgefl.simulation.privacy.terms import Goal, propose
 
 pytest.importorskip("dp_accounting")
 PARAMS = {"2nn": 199_210, "cnn": 1_663_370, "small": 25_450}

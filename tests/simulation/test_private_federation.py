@@ -15,9 +15,9 @@ from edgefl.machine import Publish
 from edgefl.masking import sealed
 from edgefl.privacy.accountant import Mechanism, epsilon
 from edgefl.privacy.ledger import Ledger, SaveLedger
-from edgefl.simulation.fleet import AggregatorHost
-from edgefl.simulation.helper_host import HelperHost
-from edgefl.simulation.private_terms import Goal, propose
+from edgefl.simulation.hosts.fleet import AggregatorHost
+from edgefl.simulation.hosts.helper_host import HelperHost
+from edgefl.simulation.privacy.terms import Goal, propose
 from edgefl.trust.ed25519 import fingerprint
 
 pytest.importorskip("dp_accounting")

@@ -17,7 +17,7 @@ from edgefl import _core
 from edgefl.cli.main import main
 from edgefl.core.arrays import Arrays
 from edgefl.errors import UsageError
-from edgefl.simulation import ray_pool, ray_worker
+from edgefl.simulation.tasks import ray_pool, ray_worker
 
 RAY = "EDGEFL_RAY_PYTHON"  # a Python that has Ray beside what EdgeFL needs: make test-ray
 BUSY = {

@@ -10,7 +10,7 @@ from edgefl.protocol.envelope import Envelope, Kind
 from edgefl.protocol.inbox import Missing
 from edgefl.protocol.messages import encode
 from edgefl.protocol.topics import Topics
-from edgefl.simulation.shelf import MESSAGES, MODELS, FleetShelf
+from edgefl.simulation.hosts.shelf import MESSAGES, MODELS, FleetShelf
 
 TOPICS = Topics("shelf")
 

@@ -11,9 +11,10 @@ from fake_ray import FakeRay
 
 import edgefl
 from edgefl.device.slots import Slot
-from edgefl.simulation import journal, ray_pool, slot_file
-from edgefl.simulation.slot_file import SlotFile, whole
-from edgefl.simulation.spool import Spool
+from edgefl.simulation.resume import journal
+from edgefl.simulation.tasks import ray_pool, slot_file
+from edgefl.simulation.tasks.slot_file import SlotFile, whole
+from edgefl.simulation.tasks.spool import Spool
 
 FLEET = {"model": "mlp:64-32-10", "data": "digits", "devices": 8, "rounds": 5, "fraction": 0.6, "seed": 4}
 STATEFUL = {
@@ -87,7 +88,7 @@ def look(record):
     seen.update(record.devices)
     resident = int(open("/proc/self/statm").read().split()[1]) * 4096
     print(len(seen), resident, flush=True)
-edgefl.simulation.slot_file.ROOM = 2**20
+edgefl.simulation.tasks.slot_file.ROOM = 2**20
 edgefl.simulate(
     "mlp:64-256-10", "digits", devices=2000, rounds=12, fraction=0.1, partition="windows:2", strategy="scaffold",
     codec="raw32", seed=1, on_round=look, workers=1,
@@ -97,7 +98,7 @@ edgefl.simulate(
 
 def test_memory_does_not_grow_with_the_slots_of_devices_that_were_visited():
     """A control variate of this model has 77 kB; a device's own objects have an eighth of that."""
-    code = "import edgefl.simulation.slot_file" + MEMORY
+    code = "import edgefl.simulation.tasks.slot_file" + MEMORY
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     seen, resident = np.array([line.split() for line in done.stdout.splitlines()], float).T
     assert seen[-1] - seen[2] > 800

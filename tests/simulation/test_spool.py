@@ -11,7 +11,7 @@ import edgefl
 from edgefl.errors import StoreError
 from edgefl.protocol.envelope import Envelope, Kind
 from edgefl.protocol.parts import Splitter
-from edgefl.simulation.spool import PAGE, Kept, Spool
+from edgefl.simulation.tasks.spool import PAGE, Kept, Spool
 
 
 def blob(size: int, seed: int = 0) -> bytes:

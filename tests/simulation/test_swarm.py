@@ -13,7 +13,7 @@ from edgefl_broker.aggregator import Aggregator
 from swarm import Swarm
 
 from edgefl import codecs
-from edgefl.coordinator.pace import Pace
+from edgefl.coordinator.updates.pace import Pace
 from edgefl.protocol.update_header import UpdateHeader
 
 DEVICES = 2000

@@ -6,8 +6,8 @@ import pytest
 import edgefl
 from edgefl.data import Dataset
 from edgefl.errors import UsageError
-from edgefl.simulation.partitions import split
-from edgefl.simulation.shifts import spread
+from edgefl.simulation.partition.partitions import split
+from edgefl.simulation.partition.shifts import spread
 
 
 @pytest.fixture

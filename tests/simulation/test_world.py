@@ -11,11 +11,11 @@ import pytest
 import edgefl
 from edgefl.cli.main import main
 from edgefl.errors import UsageError
-from edgefl.simulation.battery import Battery, Cell
-from edgefl.simulation.energy import Appetite, Range
-from edgefl.simulation.faults import DAY_S, HOUR_S
-from edgefl.simulation.hours import ALWAYS, Presence, read
-from edgefl.simulation.world import Kind, World, profiles
+from edgefl.simulation.devices.battery import Battery, Cell
+from edgefl.simulation.devices.energy import Appetite, Range
+from edgefl.simulation.devices.faults import DAY_S, HOUR_S
+from edgefl.simulation.devices.hours import ALWAYS, Presence, read
+from edgefl.simulation.devices.world import Kind, World, profiles
 
 MODEL, DATA = "mlp:64-16-10", "digits"
 
@@ -262,7 +262,7 @@ def test_only_devices_with_a_life_of_their_own_are_made_at_the_start():
 def test_a_device_that_is_made_late_is_as_one_that_was_there(monkeypatch):
     kinds = [Kind(examples_per_s=200.0, spread=0.5), Kind(dropout=0.3, dropout_s=1.0)]
     late = run(*kinds, devices=30, rounds=6, fraction=0.2)
-    monkeypatch.setattr("edgefl.simulation.world.Kind.is_lively", True)
+    monkeypatch.setattr("edgefl.simulation.devices.world.Kind.is_lively", True)
     early = run(*kinds, devices=30, rounds=6, fraction=0.2)
     assert (late.params == early.params).all()
     assert [record.devices for record in late.rounds] == [record.devices for record in early.rounds]

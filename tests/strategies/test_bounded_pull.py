@@ -8,7 +8,7 @@ import pytest
 from machines import P, commit_of, feed, make_coordinator, make_update, report, run_out, status
 
 from edgefl import strategies
-from edgefl.coordinator.influence import Influence, TooMuch
+from edgefl.coordinator.updates.influence import Influence, TooMuch
 from edgefl.federation import _set_weights
 from edgefl.machine import Connected
 from edgefl.settings import AdmissionSettings, TrainSettings

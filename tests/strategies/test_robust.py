@@ -11,8 +11,8 @@ from edgefl.errors import CodecError, UsageError
 from edgefl.federation import make_strategy
 from edgefl.settings import Settings
 from edgefl.strategies import Site, Update
-from edgefl.strategies.combine.rule import Facts
 from edgefl.strategies.mix.bucketing import Bucketing
+from edgefl.strategies.rule import Facts
 
 RAW = codecs.get("raw32")
 RULES = {name: target for name, target in strategies.STRATEGIES.items() if "robust" in target}

@@ -23,7 +23,7 @@ from masked_rounds import (
 )
 
 from edgefl.coordinator.events import Commit, SaveAsk
-from edgefl.coordinator.saved_ask import SavedAsk
+from edgefl.coordinator.masked.saved_ask import SavedAsk
 from edgefl.core.params import params_to_bytes
 from edgefl.helper.events import Find, Found, JobDone, Open, SaveOpened, SaveState
 from edgefl.helper.state import State

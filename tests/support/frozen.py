@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from machines import FEDERATION, RUN, TOPICS, make_manifest
 
-from edgefl.coordinator.base_payload import with_base
-from edgefl.coordinator.downlink import Downlink
-from edgefl.coordinator.retained_model import RetainedModel
+from edgefl.coordinator.model.base_payload import with_base
+from edgefl.coordinator.model.downlink import Downlink
+from edgefl.coordinator.model.retained_model import RetainedModel
 from edgefl.core.plan import Node, Param, Plan
 from edgefl.machine import Publish
 from edgefl.protocol.envelope import federation_hash

@@ -9,15 +9,16 @@ import numpy as np
 
 import edgefl
 from edgefl.coordinator.coordinator import RoundCoordinator
-from edgefl.coordinator.influence import Bound
 from edgefl.coordinator.signing import Open
+from edgefl.coordinator.updates.influence import Bound
 from edgefl.history import History
 from edgefl.machine import Received
 from edgefl.protocol.envelope import Envelope, Kind
 from edgefl.protocol.parts import Splitter
 from edgefl.protocol.update_header import UpdateHeader
-from edgefl.simulation import fleet, stage
-from edgefl.simulation.fleet import AGGREGATOR
+from edgefl.simulation import stage
+from edgefl.simulation.hosts import fleet
+from edgefl.simulation.hosts.fleet import AGGREGATOR
 
 HOSTILE = "dev-0"
 Messages = list[tuple[str, bytes]]

@@ -8,9 +8,9 @@ import numpy as np
 
 from edgefl import codecs, strategies
 from edgefl.coordinator.coordinator import RoundCoordinator
-from edgefl.coordinator.downlink import Downlink
 from edgefl.coordinator.events import Commit, Evaluate, Evaluated, SaveAttempt
-from edgefl.coordinator.retained_model import RetainedModel
+from edgefl.coordinator.model.downlink import Downlink
+from edgefl.coordinator.model.retained_model import RetainedModel
 from edgefl.core.plan import Node, Param, Plan
 from edgefl.device.events import StartTraining, Trained
 from edgefl.device.session import DeviceSession

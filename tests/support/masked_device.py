@@ -10,7 +10,7 @@ from machines import STATUS, TOPICS, feed, last, make_session, model_parts, of, 
 from masked_rounds import MANIFEST, device_key, terms_maker
 
 from edgefl.device.events import StartTraining
-from edgefl.device.policy import OPEN, OwnersWord, Policy
+from edgefl.device.owner.policy import OPEN, OwnersWord, Policy
 from edgefl.device.seen import Seen
 from edgefl.device.trust import Keys
 from edgefl.machine import Connected, Note, WallTime

@@ -12,11 +12,11 @@ from masked_rounds import helper_certificate, helper_keys, nothing_known, party,
 import edgefl
 from edgefl.coordinator.coordinator import RoundCoordinator
 from edgefl.coordinator.events import SignerRead
-from edgefl.coordinator.masked_terms import MaskedTerms
+from edgefl.coordinator.masked.terms import MaskedTerms
 from edgefl.core.columns import Scaling
 from edgefl.device import masked
 from edgefl.device.events import TrainJob
-from edgefl.device.policy import OPEN, Policy
+from edgefl.device.owner.policy import OPEN, Policy
 from edgefl.device.training import train_update
 from edgefl.machine import Connected, Received
 from edgefl.onnx import zoo
@@ -25,7 +25,7 @@ from edgefl.protocol.envelope import federation_hash
 from edgefl.protocol.round import Round
 from edgefl.protocol.terms import Terms
 from edgefl.settings import FeatureSettings, PrivacySettings
-from edgefl.simulation.task import Drawn
+from edgefl.simulation.tasks.task import Drawn
 
 MODEL = with_scaling(edgefl.load(zoo.from_spec("mlp:3-4-3", 1), loss="cross_entropy"))
 SCALING = Scaling.of(MODEL.plan)

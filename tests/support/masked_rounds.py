@@ -26,8 +26,8 @@ from machines import (
 from edgefl import codecs, strategies
 from edgefl.coordinator.coordinator import RoundCoordinator
 from edgefl.coordinator.events import SaveAsk, SignerRead
-from edgefl.coordinator.masked_terms import MaskedTerms
-from edgefl.coordinator.saved_ask import SavedAsk
+from edgefl.coordinator.masked.saved_ask import SavedAsk
+from edgefl.coordinator.masked.terms import MaskedTerms
 from edgefl.core.params import params_to_bytes
 from edgefl.helper.events import Find, Found, JobDone, Keys, Open, SaveOpened
 from edgefl.helper.helper import Helper

@@ -16,8 +16,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import edgefl
-from edgefl.simulation import device_host, fleet, stage
-from edgefl.simulation.faults import HOUR_S
+from edgefl.simulation import stage
+from edgefl.simulation.devices.faults import HOUR_S
+from edgefl.simulation.hosts import device_host, fleet
 
 FAULTS = "away:0.1:12,dropout:0.0015:3600,slow:0.05:100,hung:0.05:24,link:0.1:16"
 SECONDS_PER_EXAMPLE = 0.5  # of training: some ten seconds a round

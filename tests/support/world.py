@@ -36,7 +36,7 @@ from edgefl.protocol.inbox import Inbox, Receipt
 from edgefl.protocol.messages import Status, decode, encode
 from edgefl.protocol.round import Round
 from edgefl.protocol.update_header import UpdateHeader
-from edgefl.simulation.disk import Disk
+from edgefl.simulation.hosts.disk import Disk
 from edgefl.strategies import Update
 from edgefl.transports.memory import MemoryBroker
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from ... import _core
+from ..rule import Facts, Rule
 from .krum import krum_scores
-from .rule import Facts, Rule
 
 
 class Bulyan(Rule):

@@ -9,7 +9,7 @@ import numpy as np
 
 from ...errors import UsageError
 from ..base import Site, State, take
-from .rule import Facts, Rule, inner
+from ..rule import Facts, Rule, inner
 
 
 class CentredClipping(Rule):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...errors import UsageError
-from .rule import Facts, Rule, inner
+from ..rule import Facts, Rule, inner
 
 LENGTHS = 1e-6  # ν, in median lengths of the updates
 ENOUGH = 1e-9  # the iteration ends when no weight changes by more

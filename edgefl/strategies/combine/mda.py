@@ -11,7 +11,7 @@ from itertools import combinations
 
 import numpy as np
 
-from .rule import Facts, Rule, chosen
+from ..rule import Facts, Rule, chosen
 
 SUBSETS = 100_000
 

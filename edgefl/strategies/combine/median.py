@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ... import _core
-from .rule import Rule
+from ..rule import Rule
 
 
 class Median(Rule):

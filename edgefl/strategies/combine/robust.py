@@ -18,8 +18,13 @@ from ...errors import CodecError, UsageError
 from ..base import Site, State, Update
 from ..fit import Fit
 from ..mix import Mix
+from ..rule import (
+    Facts,
+    Rule,
+    Weights,
+    product,
+)
 from .kept import Kept
-from .rule import Facts, Rule, Weights, product
 
 # Where a codec leaves most coordinates out, most values of a column are 0, and so is their median. MNIST, 20 devices,
 # dirichlet:0.3, 20 rounds: median 92.3 % with raw32, 92.1 with steps of half an rms, 88.1 with ecq's 5; trimmed mean

@@ -9,7 +9,7 @@ the updates, with weights that depend on their inner products (combine/rule.py).
 
 from __future__ import annotations
 
-from ..combine.rule import Weights
+from ..rule import Weights
 
 
 class Mix(Weights):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..combine.rule import Facts
+from ..rule import Facts
 from . import Mix
 from .clip import shortened
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..._core import crc32c
 from ...errors import UsageError
-from ..combine.rule import Facts, chosen
+from ..rule import Facts, chosen
 from . import Mix
 
 

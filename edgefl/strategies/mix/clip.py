@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...errors import UsageError
-from ..combine.rule import Facts
+from ..rule import Facts
 from . import Mix
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..combine.rule import Facts, chosen, smallest
+from ..rule import Facts, chosen, smallest
 from . import Mix
 
 

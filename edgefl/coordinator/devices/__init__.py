@@ -1,0 +1,1 @@
+"""Which devices there are, which of them a round asks and waits for, and which are barred."""

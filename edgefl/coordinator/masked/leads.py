@@ -1,0 +1,129 @@
+"""Leads: what a helper has signed that this aggregator does not know. No I/O. Part of RoundCoordinator.
+
+A helper may have opened later rounds than the aggregator's database has, or know of more epsilon. Either that database
+was lost or restored from a backup, or the helper lies: to have rounds left out, or to end a federation that has a
+budget, or a number of rounds.
+
+Where rounds have noise, helpers are asked what they know before the first round (inquiring.py). Without noise a lead
+shows when a helper refuses a set.
+
+The aggregator makes a round's set and its epsilon durable before it asks. A database that was lost or restored needs
+the next epoch of the aggregator's certificate: devices go by no round that goes back, and helpers by no second run. So
+a helper may lead until the first sum that is asked for and opened in an epoch; then all know the same, and a record
+says so (answered.py). A sum that a backup still waits for is none of them: its answer may be one that was kept. From
+then on nobody but this aggregator asks: what a helper signs beyond our ledger is not taken over. That is so of a helper
+too that is added within the epoch, and may truly know of more, since it has served before. Only its operator can tell
+it from a liar, and the next epoch is the operator's word for it.
+
+No helper's word alone ends a federation. It is taken over by itself
+
+    as epsilon          if it leaves half of what our ledger leaves of the budget, and room for the next round
+    as the newest round if no number of rounds is fixed; else as far as the time allows since the newest sum that our
+                        records have, and leaving half of the rounds that were left then (answered.py)
+
+Anything more is a doubt. The federation then waits for its operator, who says with `[privacy] told` or `opened` that it
+is so, or takes the helper out. A doubt is in memory alone: a process that starts again asks the helper again.
+
+Rounds that were left out are not run, or by another aggregator. If the others are over and no sum was opened since, the
+federation waits for its operator too, across restarts.
+"""
+
+from __future__ import annotations
+
+from ...machine import Note
+from ...privacy.ledger import above
+from .asking import Asking
+from .unopened import Unopened
+
+LEAP = 1000  # rounds that are left out by one refusal, at most
+WORD = (
+    "If this aggregator was restored from a backup, or has lost its state, set [privacy] {} and start it again; else "
+    "the helper is at fault: take another"
+)
+
+
+class Leads(Unopened):
+    """Each method adds what the host has to do to `_out`. `_doubts`: what helpers say, for the operator to judge."""
+
+    _doubts: tuple[str, ...] = ()
+
+    @property
+    def _may_lead(self) -> bool:
+        return self._answered.signer_epoch < self.signing.epoch
+
+    def _hear(self, asking: Asking, asked_round: int) -> None:
+        """So much is spent, as helpers have signed; `asked_round`: whose sum they were asked for; 0: for none. Not even
+        as much as rounding may make of it begins another stretch of the ledger, which costs more, once helpers know
+        the same as we do."""
+        if self.masked is None:
+            return
+        epsilon, behind = asking.epsilon, self.masked.is_behind(asking.epsilon)
+        if not self._may_lead:
+            if behind:
+                self._disbelieve(asking.epsilon_by, f"epsilon {epsilon:.6g} is spent")
+            return
+        if behind and (why := self.masked.doubt(epsilon)):
+            self._doubt(asking.epsilon_by, f"epsilon {epsilon:.6g} is spent, {why}", f"told = {above(epsilon)}")
+            return
+        if behind:
+            text = (
+                f"a helper has signed that epsilon {epsilon:.6g} is spent, more than our ledger says: it is taken over"
+            )
+            self._out.append(Note("warning", text, round=self.round))
+        self._out += self.masked.hear(epsilon, asked_round)
+
+    def _skip(self, asking: Asking, over: int, now: float) -> None:
+        """Leave the rounds out that a helper has opened, as it says: a restored aggregator loses one round at most, and
+        not as many as its backup is old. `over`: the newest round that has its end, as far as we know."""
+        newest = asking.opened_round
+        if newest <= over:
+            return
+        if not self._may_lead:
+            self._disbelieve(asking.opened_by, f"round {newest} was opened")
+            return
+        rounds = self.config.rounds
+        if rounds is not None and not self._is_accounted(newest, rounds, now):
+            what = f"round {newest} of {rounds} was opened, for which neither our records nor the time since account"
+            self._doubt(asking.opened_by, what, f"opened = {newest}")
+            return
+        self._answered.led = True
+        self._least_round = min(newest, over + LEAP) + 1
+        if rounds is not None:
+            self._least_round = min(self._least_round, rounds)
+        text = f"a helper has opened round {newest}, so this aggregator was restored from a backup"
+        self._out.append(Note("warning", f"{text}: round {self._least_round} is next", round=self.round))
+
+    def _is_accounted(self, newest: int, rounds: int, now: float) -> bool:
+        """Whether so many of a fixed number of rounds may have been run, or the operator says so."""
+        told = 0 if self.masked is None else self.masked.settings.opened
+        return newest <= max(told, self._answered.accounts_for(rounds, self.clock.at(now)))
+
+    def _doubt(self, helper: str, what: str, setting: str) -> None:
+        """The federation waits for its operator: a helper has signed what we can't account for."""
+        self._doubts += (f"helper {helper} has signed that {what}. {WORD.format(setting)}",)
+
+    @property
+    def _misled(self) -> str:
+        """Why the federation waits where its rounds are done; "" if it ends."""
+        if not self._answered.led:
+            return ""
+        more = "raise [rounds] rounds by as many as its model lacks"
+        if self.masked is not None and self.masked.settings.noise == "banded":
+            more = "begin another run for those that its model lacks, since correlated noise is for so many alone"
+        return (
+            f"its {self.config.rounds} rounds are over, some were left out at a helper's word, without a sum since."
+            f" If this aggregator was restored from a backup, {more}; else the helper is at fault"
+        )
+
+    def _disbelieve(self, helper: str, what: str) -> None:
+        if self._answered.has_opened(helper, self.signing.epoch):
+            why = f"{what}, which can't be: it has opened sums in this epoch of our certificate. If"
+            when = "this aggregator was restored from a backup"
+        else:
+            why = f"{what}, and only others have opened sums in this epoch of our certificate: it is not believed. If"
+            when = "it has served this federation before"
+        text = (
+            f"helper {helper} has signed that {why} {when}, begin the next epoch (`edgefl keys epoch`), in which it is "
+            "believed; else it is at fault, or another aggregator has our key"
+        )
+        self._out.append(Note("error", text, f"lead of {helper}", round=self.round))

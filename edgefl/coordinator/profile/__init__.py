@@ -1,0 +1,1 @@
+"""Rounds in which devices tell of their columns."""

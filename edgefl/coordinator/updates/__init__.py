@@ -1,0 +1,1 @@
+"""Updates as they arrive: what is read, what is refused, what is added to the round's sum."""

@@ -1,0 +1,1 @@
+"""What viewers are shown of devices and rounds, and when."""

@@ -1,0 +1,1 @@
+"""What a device tells of the columns of its examples."""

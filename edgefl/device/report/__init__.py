@@ -1,0 +1,1 @@
+"""A device's update on its way, until its receipt."""

@@ -1,0 +1,1 @@
+"""What simulated devices are like, and what goes wrong with them."""

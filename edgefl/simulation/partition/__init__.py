@@ -1,0 +1,1 @@
+"""Which simulated device holds which examples."""

@@ -1,0 +1,1 @@
+"""What a fleet will cost, before it is built: `edgefl plan-fleet`."""

@@ -1,0 +1,1 @@
+"""What an epsilon asks of rounds, and what it leaves of the accuracy: `edgefl privacy`."""

@@ -1,0 +1,1 @@
+"""What a run that was stopped goes on from."""

@@ -1,0 +1,1 @@
+"""Trainings as data, and what computes them."""

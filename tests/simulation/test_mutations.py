@@ -394,7 +394,7 @@ def test_any_verdict_passes_for_one_on_the_candidate(monkeypatch):
             hear(self, device, msgspec.structs.replace(verdict, model=self._candidate.model_sha256), now)
 
     monkeypatch.setattr(Jury, "hear", changed)
-    assert broken_promise(known=73) == "I04"
+    assert broken_promise(known=118) == "I04"
 
 
 def test_a_candidate_that_was_refused_is_announced_all_the_same(monkeypatch):

@@ -29,9 +29,8 @@ RELEASES = {"bookworm": "12", "trixie": "13"}
 _NAME, _MAIL = os.environ.get("DEBFULLNAME", "the EdgeFL authors"), os.environ.get("DEBEMAIL", "edgefl@localhost")
 MAINTAINER = f"{_NAME} <{_MAIL}>"
 # Of no use where nothing is compiled or tested
-LEFT_OUT = re.compile(
-    r"/tests?/|/include/|\.(pyi|pxd|pyx|a|h|c)$|/numpy/f2py/|/onnx/backend/test/|^/bin/|/__pycache__/"
-)
+LEFT_OUT = re.compile(r"/tests?/|/include/|\.(pyi|pxd|pyx|a|h|c)$|/onnx/backend/test/|^/bin/|/__pycache__/")
+F2PY = "/numpy/f2py/"  # of no use either, but SciPy, which accounts noise, imports all that NumPy names
 
 
 class Package(NamedTuple):
@@ -117,8 +116,10 @@ def stage(package: Package, wheel: Path, python: str, machine: str, to: Path) ->
     venv = to / "usr/lib" / package.name
     site = venv / f"lib/python{python}/site-packages"
     wheels.install(python, machine, site, [f"edgefl-toolkit[{package.extras}] @ file://{wheel}"])
+    scipy = (site / "scipy").is_dir()
     for path in sorted(site.rglob("*"), reverse=True):
-        if LEFT_OUT.search(f"/{path.relative_to(site)}{'/' * path.is_dir()}"):
+        inside = f"/{path.relative_to(site)}{'/' * path.is_dir()}"
+        if LEFT_OUT.search(inside) or (inside.startswith(F2PY) and not scipy):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         elif path.is_file():
             path.chmod(0o644)

@@ -1,7 +1,7 @@
 """Shelf: what the sessions of one process may share. A device has one session, and shares nothing; no I/O.
 
 A simulated fleet reads the same rounds, and decodes the same models, thousands of times: it keeps what was read by the
-message that it was read from (simulation/shelf.py). The result is the same.
+message that it was read from (simulation/hosts/shelf.py). The result is the same.
 """
 
 from __future__ import annotations

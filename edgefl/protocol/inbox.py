@@ -38,7 +38,7 @@ class Missing(msgspec.Struct, frozen=True, tag_field="kind", tag="missing"):
 
 class Judge(msgspec.Struct, frozen=True, tag_field="kind", tag="judge"):
     """The aggregator asks a canary for its verdict on a model that no round has named: that of `round`, which is the
-    open one with another version (coordinator/jury.py)."""
+    open one with another version (coordinator/model/jury.py)."""
 
     round: Round
 

@@ -60,7 +60,7 @@ class Manifest(KeepsBytes, msgspec.Struct, frozen=True, omit_defaults=True, dict
     them; a device that does not know them writes what its version always wrote, and takes part as before.
 
     `downlink` is the codec of models: a lossless one that does not round them writes each version whole, any other one
-    the difference from a version at most `span` rounds earlier (coordinator/downlink.py).
+    the difference from a version at most `span` rounds earlier (coordinator/model/downlink.py).
 
     With `error_feedback`, a device adds what the codec dropped from its last update to the next one.
 

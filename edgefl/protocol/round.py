@@ -31,7 +31,7 @@ class Frame(msgspec.Struct, array_like=True, frozen=True):
 
     `digest` is the head of the SHA-256 of its params as devices decode them (the round has the whole SHA-256 of the
     newest). `keyframe` is the length of the payload with all params, `delta` that of the payload that leads here from
-    the frame before it in the list; 0 if there is no such payload. Each has a slot (coordinator/downlink.py).
+    the frame before it in the list; 0 if there is no such payload. Each has a slot (coordinator/model/downlink.py).
     """
 
     version: Count
@@ -76,12 +76,12 @@ class Round(msgspec.Struct, frozen=True, omit_defaults=True):
     `back_s`: a device with nothing to report that loses its connection reconnects at a random moment within so many
     seconds; a device that gave the round up is ready again at such a moment after the round.
     `only_new_data`: a device takes part only if its data have changed since they last counted.
-    `unearned`: present devices that rounds do not wait for (coordinator/standing.py). Each of them finishes what it has
+    `unearned`: present devices that rounds do not wait for (devices/standing.py). Each of them finishes what it has
     begun for an earlier round, and reports it: that earns waiting again, whether or not the update still counts.
 
     `accuracy`: of `version` on the aggregator's test set, for the metadata of devices' files; None: not told.
     `terms`: of a masked round, which requires "masked": a JSON text (terms.py). "": each update is read by itself.
-    `helpers`: what the root says of the helpers in them, sealed (trust/helper.py).
+    `helpers`: what the root says of the helpers in them, sealed (trust/helper_certificate.py).
 
     Where keys are on, a round names its `run`, when it was `issued` and when it `expires` (seconds after the start of
     1970, UTC; 0: never), and the hash `chain` of all versions up to its own, beside that of the version before,

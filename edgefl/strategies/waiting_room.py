@@ -1,4 +1,4 @@
-"""WaitingRoom: updates of a round whose bound on influence is not known before it closes (coordinator/admission.py).
+"""WaitingRoom: updates of a round whose bound on influence is not known before it closes (updates/admission.py).
 
 They lie in one file without a name, so they are gone with the process, even after kill -9: their devices keep them, and
 send them again. The file begins in memory, and its size is bounded.

@@ -4,7 +4,7 @@
     uniform      every device counts alike
     capped:N     min(n_k, N): a device with very many examples counts as one with N
 
-Where influence is bounded (coordinator/influence.py), it is measured in these weights, and a weight that was lowered
+Where influence is bounded (updates/influence.py), it is measured in these weights, and a weight that was lowered
 for its influence is lowered by the same share here.
 """
 

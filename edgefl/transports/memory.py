@@ -1,7 +1,7 @@
 """An MQTT broker's behaviour in memory, for the simulator: topics, filters, retained messages, wills.
 
 Deliveries go through a callback, so that the owner of the clock decides when they arrive. This broker neither loses nor
-repeats a message. Not here: faults (simulation/faults.py) and real MQTT (mqtt.py).
+repeats a message. Not here: faults (simulation/devices/faults.py) and real MQTT (mqtt.py).
 """
 
 from __future__ import annotations

@@ -192,7 +192,7 @@ class MaskedTruth:
 
     def announced(self, round: Round) -> None:
         """I35: no round with noise is open that is not after all that were opened before the database went back, since
-        helpers have told of them; but where there is no further round, the last one is (coordinator/leads.py)."""
+        helpers have told of them; but where there is no further round, the last one is (masked/leads.py)."""
         again = self.noise and round.terms and round.round <= self._before
         again = again and round.round not in (self._pending, self._last_round)
         require(not again, "I35", "round %d opens, and round %d was opened", round.round, self._before)

@@ -1,6 +1,6 @@
 """Summing: masked rounds, from their terms to the one update that the strategy gets of each. No I/O.
 
-masked_terms.py makes the terms, masked_sum.py adds what comes, unmasking.py has it opened, and unopened.py says what
+terms.py makes the terms, masked_sum.py adds what comes, unmasking.py has it opened, and unopened.py says what
 becomes of devices that seal nonsense, and leads.py what of helpers that know more than we do. What they know is asked
 before the first round (inquiry.py). Part of RoundCoordinator.
 """

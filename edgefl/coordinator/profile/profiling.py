@@ -1,6 +1,6 @@
 """Profiling: orders of a profile, and the end of the round that makes one. No I/O. Part of RoundCoordinator.
 
-profile_rounds.py says when such rounds open, gathering.py what comes of them.
+rounds.py says when such rounds open, gathering.py what comes of them.
 """
 
 from __future__ import annotations

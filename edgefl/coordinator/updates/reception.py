@@ -30,7 +30,7 @@ from .tally import Tally
 
 class Reception:
     """`late` counts parts for closed rounds. `tells`: devices ask whether an update has counted whose receipt was lost
-    (device/saved_update.py), and are told at its first part."""
+    (device/report/saved_update.py), and are told at its first part."""
 
     def __init__(
         self, topics: Topics, codec: Codec, strategy: Strategy, *, earlier: EarlierRounds, presence: Presence,

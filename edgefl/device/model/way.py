@@ -1,6 +1,6 @@
 """The way to a round's model: which payloads lead there in the fewest bytes, from what a device holds. No I/O.
 
-A round names frames: deltas, each from the frame before, and keyframes (coordinator/downlink.py).
+A round names frames: deltas, each from the frame before, and keyframes (coordinator/model/downlink.py).
 """
 
 from __future__ import annotations

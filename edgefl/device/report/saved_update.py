@@ -91,7 +91,7 @@ class SavedUpdate:
         """Whether a newer model may have the update, and nothing proves that it has: the receipt may be lost, or the
         round may have been abandoned while the device was away. What the update left is to be kept only if it
         counted. The device reports it again, however late updates are treated, and is told at its first part whether
-        it did (coordinator/reception.py)."""
+        it did (coordinator/updates/reception.py)."""
         saved = self.outbox
         if saved is None or not self.asks or saved.manifest != round.manifest:
             return False

@@ -6,7 +6,7 @@ Design:
   b) They wait until the honest devices of the round have finished, but for none that takes `PATIENCE` times as long as
      the others, and report at once. Where the round has a goal, they report before it is reached without them. If they
      have seen less than two honest updates by then, they use those of the round before.
-  c) A delta is as short as admission wants it (coordinator/influence.py): an update that is refused does no harm.
+  c) A delta is as short as admission wants it (updates/influence.py): an update that is refused does no harm.
   d) A quantizer writes it with a fine step. The step is in the payload, so any device may choose it.
 """
 

@@ -112,7 +112,7 @@ def _fetched(
 
 
 def _shortest(steps: Sequence[Step], held: set[int]) -> tuple[int, int]:
-    """Bytes and payloads from one of these versions, or a keyframe, to the newest version (device/model_fetch.py)."""
+    """Bytes and payloads from one of these versions, or a keyframe, to the newest version (device/model/fetch.py)."""
     ways, after = [], 0
     for payloads, step in enumerate(reversed(steps)):
         if step.frame.version in held:

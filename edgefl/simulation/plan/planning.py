@@ -207,7 +207,7 @@ class _Times:
         self.train = self.trained * np.array(each)
         self.link = np.array([self._link(body.up, body.down, body.latency_s) for body in self._bodies])
         self._seed, self._total = settings.train.seed, self.train + self.link
-        slow = max(QUICK_S, PATIENCE * float(np.median(self._total)))  # coordinator/standing.py
+        slow = max(QUICK_S, PATIENCE * float(np.median(self._total)))  # coordinator/devices/standing.py
         self.waited = self._total <= min(slow, settings.rounds.deadline_s)
         if not self.waited.any():
             raise UsageError(f"no device reports within the deadline of {settings.rounds.deadline_s:g} s: raise it")

@@ -1,5 +1,5 @@
 """Mixes: what is done to all updates of a round before a robust rule combines them. Each new row is a weighted sum of
-the updates, with weights that depend on their inner products (combine/rule.py). One step a file.
+the updates, with weights that depend on their inner products (strategies/rule.py). One step a file.
 
     nnm         each update becomes the mean of its nearest neighbours
     bucketing   random groups become their means

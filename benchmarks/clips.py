@@ -20,9 +20,9 @@ import numpy as np
 from edgefl import data
 from edgefl.onnx import zoo
 from edgefl.onnx.load import load
-from edgefl.simulation.partition.shifts import spread
 from edgefl.simulation.privacy.rounds import Local, PrivateRounds
 from edgefl.simulation.privacy.terms import Goal, propose
+from edgefl.simulation.split.shifts import spread
 
 DEVICES, TRAINED, ROUNDS = 100, 10, 40
 DELTA, EPSILON = 1e-5, 4.0

@@ -40,9 +40,9 @@ from edgefl import data
 from edgefl.core.trainer import Diverged
 from edgefl.onnx import zoo
 from edgefl.onnx.load import load
-from edgefl.simulation.partition.shifts import spread
 from edgefl.simulation.privacy.rounds import Local, PrivateRounds
 from edgefl.simulation.privacy.terms import Goal, Proposal, propose
+from edgefl.simulation.split.shifts import spread
 
 HEAD = (
     "| model | take part | devices | rounds | clip | epsilon | noise | sigma / longest | in a round | in the model | "

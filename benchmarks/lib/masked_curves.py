@@ -23,7 +23,7 @@ from edgefl.masking import ring, vector
 from edgefl.masking.propose import propose
 from edgefl.onnx import zoo
 from edgefl.protocol.terms import Party, Terms
-from edgefl.simulation.partition.partitions import split
+from edgefl.simulation.split.partitions import split
 from edgefl.trust.ed25519 import to_text
 
 DEVICES, COHORT, BATCH, LR = 100, 10, 10, 0.1

@@ -23,7 +23,7 @@ import edgefl
 from edgefl import data
 from edgefl.core.plan import Param
 from edgefl.data import Dataset, fit_shape
-from edgefl.simulation.partition.partitions import split
+from edgefl.simulation.split.partitions import split
 
 DEVICES = 50
 UNROLLED = 80  # characters that the LSTM reads before it is asked for the next

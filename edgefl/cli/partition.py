@@ -15,7 +15,7 @@ from .text import say
 from .values import add_settings, at_least, given
 
 if TYPE_CHECKING:
-    from ..simulation.partition.split_report import SplitReport, Spread
+    from ..simulation.split.report import SplitReport, Spread
 
 EXAMPLE = (
     "edgefl partition --data digits --devices 10 --partition dirichlet:0.3\n"
@@ -46,15 +46,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def _partition(options: argparse.Namespace) -> int:
     from .. import data
     from ..settings.schema import checked
-    from ..simulation.partition.shifts import check, spread
-    from ..simulation.partition.split_report import report
+    from ..simulation.split.report import report
+    from ..simulation.split.shifts import check, spread
 
     wanted = checked(FleetOptions(**given(options, SETTINGS)))
     check(wanted.partition)
     dataset, parts = spread(data.load(options.data, seed=options.seed), wanted.partition, wanted.devices, options.seed)
     found = report(dataset, parts, partition=wanted.partition, seed=options.seed)
     if options.out is not None:
-        from ..simulation.partition.split_picture import draw
+        from ..simulation.split.picture import draw
 
         draw(found, options.out)
     if options.json:

@@ -118,8 +118,8 @@ def _ground(options: argparse.Namespace) -> Ground:
     from .. import data
     from ..arena_budget import within
     from ..simulation.filling import fill
-    from ..simulation.partition.shifts import spread
     from ..simulation.plan.planning import Ground, invented
+    from ..simulation.split.shifts import spread
     from .simulate import settings_of
 
     settings = fill(settings_of(options), options.devices)

@@ -98,8 +98,8 @@ def _suggested(options: argparse.Namespace, params: int) -> Proposal:
 
 def _simulate(options: argparse.Namespace) -> int:
     from .. import data
-    from ..simulation.partition.shifts import spread
     from ..simulation.privacy.rounds import Local, PrivateRounds, stand_ins
+    from ..simulation.split.shifts import spread
 
     found = data.load(options.data, seed=options.seed)
     model = cli_model.load(options, options.seed, found.y_train)

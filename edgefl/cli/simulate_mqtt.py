@@ -32,8 +32,8 @@ def over_mqtt(job: Job) -> History:
 
     from .. import auto
     from ..simulation.filling import fill, longest_s
-    from ..simulation.partition.shifts import spread
     from ..simulation.processes import ProcessFleet
+    from ..simulation.split.shifts import spread
     from ..transports.embedded import EmbeddedBroker
 
     options, model = job.options, job.model

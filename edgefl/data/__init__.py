@@ -44,7 +44,7 @@ train the same model. A value that holds an ampersand writes it as %26.
 Readers are imported on use, so that a device pays for its own only. A new reader is one file with
 `read(rest, options) -> Dataset` and a line in `READERS`.
 
-Not here: which device gets which example (simulation/partition/partitions.py).
+Not here: which device gets which example (simulation/split/partitions.py).
 """
 
 from __future__ import annotations

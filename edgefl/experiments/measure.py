@@ -30,10 +30,10 @@ from ..settings import Settings
 from ..settings.reading import choices
 from ..simulation.hosts.crowd import device_names
 from ..simulation.options import DEFAULTS
-from ..simulation.partition.shifts import spread
 from ..simulation.resume import journal_file
 from ..simulation.resume.journal_file import Busy
 from ..simulation.simulate import simulate
+from ..simulation.split.shifts import spread
 from .cases import Case
 from .results import Curve, Result, Scores
 

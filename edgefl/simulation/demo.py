@@ -23,8 +23,8 @@ from ..onnx.evaluate import OnnxEvaluator
 from ..onnx.load import load
 from ..settings import Settings
 from ..transports.embedded import EmbeddedBroker
-from .partition.partitions import split
 from .processes import ProcessFleet
+from .split.partitions import split
 
 SIZES = [64, 50, 10]
 PARTITION = "dirichlet:0.5"

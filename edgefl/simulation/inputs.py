@@ -23,7 +23,7 @@ from .devices.faults import Faults
 from .devices.world import World
 from .filling import fill
 from .options import FleetOptions
-from .partition.partitions import Partition
+from .split.partitions import Partition
 
 
 @dataclass(frozen=True)

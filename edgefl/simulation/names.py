@@ -7,8 +7,8 @@ from ..federation import Objects
 from ..settings import Settings
 from ..settings.spec import split
 from .devices.faults import Faults
-from .partition import shifts
-from .partition.partitions import Partition
+from .split import shifts
+from .split.partitions import Partition
 
 AUTO = "auto"
 

@@ -20,8 +20,8 @@ from .devices.world import World
 from .filling import longest_s
 from .inputs import Inputs, as_settings, check_callable
 from .options import DEFAULTS, FleetOptions
-from .partition.partitions import Partition
 from .resume.journal import Journal, identity
+from .split.partitions import Partition
 from .stage import Listeners, Stage
 
 if TYPE_CHECKING:

@@ -45,8 +45,8 @@ from .hosts.helper_host import HelperHost
 from .hosts.keyring import Keyring
 from .inputs import Inputs
 from .options import cores
-from .partition.partitions import Partition
-from .partition.shifts import spread
+from .split.partitions import Partition
+from .split.shifts import spread
 from .tasks.shares import Shares
 from .tasks.workers import make_pool
 

@@ -12,7 +12,7 @@ import numpy as np
 
 import edgefl
 from edgefl.onnx import zoo
-from edgefl.simulation.partition.partitions import split
+from edgefl.simulation.split.partitions import split
 
 WORKERS, STEPS, LR = 8, 20, 0.2
 EXAMPLES = 160  # of each worker

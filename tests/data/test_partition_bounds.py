@@ -9,8 +9,8 @@ import pytest
 
 from edgefl.data import Dataset
 from edgefl.errors import UsageError
-from edgefl.simulation.partition.arguments import BOUNDS
-from edgefl.simulation.partition.shifts import SHIFTS, spread
+from edgefl.simulation.split.arguments import BOUNDS
+from edgefl.simulation.split.shifts import SHIFTS, spread
 
 ODD = (
     "0",

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from edgefl.data import Dataset, load
 from edgefl.errors import UsageError
-from edgefl.simulation.partition.partitions import split
+from edgefl.simulation.split.partitions import split
 
 SPECS = (
     "iid",

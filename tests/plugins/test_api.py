@@ -35,7 +35,7 @@ def run(**options: Any) -> bytes:
 def test_objects_do_what_their_names_do() -> None:
     named = run(strategy="fedavgm", codec="ecq:step=2", partition="shards:2")
     rule, codec = fedavgm(), codecs.get("ecq", step=2.0)
-    from edgefl.simulation.partition.partitions import shards
+    from edgefl.simulation.split.partitions import shards
 
     def two(dataset: Dataset, argument: str, devices: int, rng: np.random.Generator) -> list[np.ndarray]:
         return shards(dataset, "2", devices, rng)

@@ -15,7 +15,7 @@ import pytest
 from edgefl import data, registry, strategies
 from edgefl.data import Dataset
 from edgefl.errors import DataError, UsageError
-from edgefl.simulation.partition.partitions import split
+from edgefl.simulation.split.partitions import split
 from edgefl.strategies.presets import fedavg
 
 from .conftest import Install

@@ -21,8 +21,8 @@ from edgefl.federation import make_manifest
 from edgefl.onnx import zoo
 from edgefl.settings import Settings
 from edgefl.simulation.devices.world import World
-from edgefl.simulation.partition.shifts import spread
 from edgefl.simulation.plan.planning import Candidate, Ground, estimate
+from edgefl.simulation.split.shifts import spread
 
 MODEL = edgefl.load(zoo.from_spec("mlp:64-32-10"))
 DIGITS = load("digits")

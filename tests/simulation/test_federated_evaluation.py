@@ -10,7 +10,7 @@ from edgefl.data import Dataset
 from edgefl.device.holdout import held_out
 from edgefl.errors import UsageError
 from edgefl.onnx import zoo
-from edgefl.simulation.partition.partitions import split
+from edgefl.simulation.split.partitions import split
 
 MODEL = load(zoo.mlp([4, 8, 3], seed=0))
 RNG = np.random.default_rng(1)

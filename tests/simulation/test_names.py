@@ -7,7 +7,7 @@ import pytest
 import edgefl
 from edgefl.cli.main import main
 from edgefl.errors import UsageError
-from edgefl.simulation.partition.partitions import PARTITIONS
+from edgefl.simulation.split.partitions import PARTITIONS
 
 WRONG = {
     "partition": ("dirichet:0.3", "did you mean 'dirichlet'"),
@@ -90,7 +90,7 @@ def test_a_value_to_tune_is_told_before_data_are_read(tmp_path, capsys):
 
 
 def test_every_partition_that_takes_a_number_has_bounds():
-    from edgefl.simulation.partition.arguments import BOUNDS
+    from edgefl.simulation.split.arguments import BOUNDS
 
     assert set(BOUNDS) == {name for name, (_, wanted) in PARTITIONS.items() if wanted}
 

@@ -16,7 +16,6 @@ from edgefl.errors import UsageError
 from edgefl.onnx import zoo
 from edgefl.settings import Settings
 from edgefl.simulation.devices.world import World
-from edgefl.simulation.partition.shifts import spread
 from edgefl.simulation.plan import trials
 from edgefl.simulation.plan.planned_bytes import _shortest
 from edgefl.simulation.plan.planning import (
@@ -27,6 +26,7 @@ from edgefl.simulation.plan.planning import (
     estimate,
     invented,
 )
+from edgefl.simulation.split.shifts import spread
 
 DEVICES = 40
 MODEL = edgefl.load(zoo.from_spec("mlp:64-200-10"))  # 15,010 params

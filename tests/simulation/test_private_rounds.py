@@ -18,9 +18,9 @@ from edgefl.onnx.load import load
 from edgefl.privacy.accountant import Mechanism, epsilon
 from edgefl.privacy.correlated import prefix_error
 from edgefl.settings import Settings, files
-from edgefl.simulation.partition.shifts import spread
 from edgefl.simulation.privacy.rounds import Local, PrivateRounds, stand_ins
 from edgefl.simulation.privacy.terms import Goal, _fitted, propose
+from edgefl.simulation.split.shifts import spread
 
 pytest.importorskip("dp_accounting")
 GOAL = Goal(rounds=12, devices=100, epsilon=4.0, params=2410, cohort=100)

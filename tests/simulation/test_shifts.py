@@ -8,7 +8,7 @@ import pytest
 import edgefl
 from edgefl.data import Dataset, load
 from edgefl.errors import UsageError
-from edgefl.simulation.partition.shifts import spread
+from edgefl.simulation.split.shifts import spread
 
 
 @pytest.fixture

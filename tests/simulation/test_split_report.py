@@ -12,9 +12,9 @@ from edgefl.cli.main import main
 from edgefl.data import Dataset, load
 from edgefl.errors import UsageError
 from edgefl.simulation import stage as simulation
-from edgefl.simulation.partition.shifts import spread
-from edgefl.simulation.partition.split_picture import draw
-from edgefl.simulation.partition.split_report import report
+from edgefl.simulation.split.picture import draw
+from edgefl.simulation.split.report import report
+from edgefl.simulation.split.shifts import spread
 
 
 def split_of(capsys, *arguments) -> dict:

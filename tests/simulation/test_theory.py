@@ -18,7 +18,7 @@ from edgefl.data import Dataset
 from edgefl.device.training import arena_batch
 from edgefl.onnx import zoo
 from edgefl.onnx.model import Model
-from edgefl.simulation.partition.partitions import split
+from edgefl.simulation.split.partitions import split
 from edgefl.strategies.composed import Composed
 
 ROUNDS, LR = 8, 0.1

@@ -6,8 +6,8 @@ import pytest
 import edgefl
 from edgefl.data import Dataset
 from edgefl.errors import UsageError
-from edgefl.simulation.partition.partitions import split
-from edgefl.simulation.partition.shifts import spread
+from edgefl.simulation.split.partitions import split
+from edgefl.simulation.split.shifts import spread
 
 
 @pytest.fixture

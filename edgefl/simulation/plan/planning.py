@@ -35,7 +35,7 @@ from ...settings import Settings
 from ..devices.world import Bodies, World
 from ..hosts.device_host import SECONDS_PER_EXAMPLE
 from ..hosts.fleet_host import LATENCY_S
-from ..partition.partitions import Parts
+from ..split.partitions import Parts
 from .planned_bytes import sizes
 
 SAMPLED = 10  # devices that train, for the sizes of messages: what a mean of few looks like depends on how few

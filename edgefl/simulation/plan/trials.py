@@ -10,8 +10,8 @@ import numpy as np
 from ...data import Dataset
 from ...history_costs import Cost, costs
 from ...history_record import RoundRecord
-from ..partition.partitions import Parts
 from ..simulate import simulate
+from ..split.partitions import Parts
 from .planning import Candidate, Ground
 
 SETTLED = 1  # rounds from which on a round is like the others: in the first, devices fetch a whole model

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...errors import UsageError
-from .split_report import SplitReport
+from .report import SplitReport
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

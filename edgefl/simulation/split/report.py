@@ -8,7 +8,7 @@ Distances are from the distribution that all dealt examples have together:
               standard deviations: the 2-Wasserstein distance of normal distributions, by the size of the whole's
 
 Both are above 0 by chance where devices have few examples, so the report also has what a random deal in the same sizes
-gives. Drawing is in split_picture.py.
+gives. Drawing is in picture.py.
 """
 
 from __future__ import annotations

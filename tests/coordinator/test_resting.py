@@ -13,6 +13,7 @@ from masked_rounds import (
     masked_parts,
     open_masked,
     round_in,
+    saved_in,
     word,
 )
 
@@ -45,6 +46,15 @@ def test_i38_a_device_that_has_forgotten_that_it_rests_does_not_count_before_its
     out = [action for device in "cd" for action in feed(coordinator, *masked_parts(terms, device), now=3.0)]
     out = feed(coordinator, *answer_of(make_helper(), asked(out)), now=4.0)
     assert commit_of(out).record.devices == ["c", "d"]
+
+
+def test_i38_devices_of_a_set_that_was_asked_for_rest_though_its_sum_is_of_no_use():
+    """The newest model was damaged, so the sum is of another one. A helper may have opened it."""
+    coordinator, terms = open_masked(*"abcd", privacy=APART, cohort="draw", goal=2)
+    out = [action for device in "ab" for action in feed(coordinator, *masked_parts(terms, device), now=1.0)]
+    again = make_masked(APART, start={"attempt": 2, "asked": saved_in(out), "version": 7})
+    assert (again.phase, again.round) == ("waiting", 1)
+    assert [again.resting.at(round) for round in (1, 2, 3, 4)] == [frozenset(), {"a", "b"}, {"a", "b"}, frozenset()]
 
 
 def test_i07_a_device_that_says_that_it_rests_is_not_waited_for_and_is_wanted_in_the_next_round():

@@ -236,8 +236,9 @@ class NoiseTruth:
 
     def rests(self, round: int, device: str = "") -> bool:
         """Whether a device rests in that round, or this one, since it has reported in one before, whatever became of
-        that."""
-        near = (those for other, those in self._reported.items() if 0 < round - other < self._noisy.separation)
+        that; also if helpers were asked for that one's sum, and the newest model is damaged since."""
+        before = self._reported | {one.round: one.devices for one in self._asks if not one.lost}
+        near = (those for other, those in before.items() if 0 < round - other < self._noisy.separation)
         return any(device in those if device else those for those in near)
 
     def announced(self, terms: Terms | None) -> None:

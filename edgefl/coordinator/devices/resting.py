@@ -24,9 +24,9 @@ class Resting:
             self._last.update(dict.fromkeys(record.devices, record.round))
 
     def at(self, round: int) -> frozenset[str]:
-        """The devices that this round must not ask."""
+        """The devices that this round must not ask. One that is opened anew may ask those that it has asked before."""
         self._last = {device: last for device, last in self._last.items() if round - last < self._separation}
-        return frozenset(self._last)
+        return frozenset(device for device, last in self._last.items() if last != round)
 
     def until(self, device: str) -> int:
         """The first round that may ask the device."""

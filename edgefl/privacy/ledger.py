@@ -41,6 +41,7 @@ class Ledger(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `noise` and began with the round `first`. One device can have taken part in `times` of its rounds at most, if it did
     so as early as it could: in `first` and, after every separation, in the next that had noise. The last is `counted`.
     `highest` is the most that devices were told, of rounds too that were abandoned and whose noise nobody has used.
+    `taken` is what of `epsilon` was taken over at the word of helpers alone, and no sum was opened since.
     """
 
     root: Annotated[str, Meta(pattern=r"^[0-9a-f]{16,64}\Z")]
@@ -55,6 +56,7 @@ class Ledger(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     times: Count = 0
     counted: Count = 0
     highest: Epsilon = 0.0
+    taken: Epsilon = 0.0
 
     def after(self, noise: Mechanism, run: str, round: int) -> float:
         """Epsilon once this round of this run is over; StoreError for a round before the newest."""
@@ -120,7 +122,9 @@ class Ledger(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if epsilon <= self.epsilon and not (same and round > self.round):
             return self
         epsilon, round = max(epsilon, self.epsilon), max(round, self.round if same else 0)
-        return Ledger(self.root, self.delta, epsilon, run, round, before=epsilon, highest=self.highest)
+        return Ledger(
+            self.root, self.delta, epsilon, run, round, before=epsilon, highest=self.highest, taken=self.taken
+        )  # fmt: skip
 
     def refusal(self, budget: float | None, epsilon: float) -> str:
         """Why the federation may not spend up to `epsilon`; "" if it may."""

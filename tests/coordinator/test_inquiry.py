@@ -49,9 +49,9 @@ EPSILON = 36.9  # that a helper knows of
 ROOT_NAME = fingerprint(ROOT.public)
 
 
-def begun(privacy=NOISY, *, epsilon=0.0, epoch=1, rounds=0, config=None, **start):
-    """A coordinator to which all devices are connected, whose ledger has so much; what it has done."""
-    ledger = Ledger(ROOT_NAME, NOISY.delta, epsilon, before=epsilon)
+def begun(privacy=NOISY, *, epsilon=0.0, ledger=None, epoch=1, rounds=0, config=None, **start):
+    """A coordinator to which all devices are connected, whose ledger has so much, or is this one; what it has done."""
+    ledger = ledger or Ledger(ROOT_NAME, NOISY.delta, epsilon, before=epsilon)
     start = {"masked": terms_maker(privacy, ledger=ledger, rounds=rounds), **start}
     if epoch > 1:
         start["keys"] = SignerRead(SIGNER, certificate(serial=epoch, epoch=epoch), epoch), roster()
@@ -290,6 +290,21 @@ def test_not_half_after_half_either():
     assert any("more than half of what is left by our own ledger" in text for text in warnings(out))
 
 
+def test_nor_after_a_restart_until_a_sum_was_opened():
+    """A helper that opens nothing has its aggregator restarted, and would take half of the rest at each start."""
+    noisy = msgspec.structs.replace(NOISY, budget=105.0)
+    coordinator, _ = begun(noisy, epsilon=5.0)
+    feed(coordinator, knows(coordinator, 0, 50.0), now=1.0)
+    again, _ = begun(noisy, ledger=coordinator.masked.ledger, attempt=2)
+    lie = feed(again, knows(again, 0, 60.0), now=1.0)
+    assert again.phase == "waiting" and any("our own ledger, which has 5 of 105" in text for text in warnings(lie))
+    again, out = begun(noisy, ledger=coordinator.masked.ledger, attempt=2)
+    helper = helper_at(0, 50.0)
+    out = report(again, feed(again, *answer_of(helper, asked(out)), now=1.0), 2.0)
+    assert commit_of(feed(again, *answer_of(helper, asked(out)), now=3.0)).record.state == "committed"
+    assert again.masked.ledger.taken == 0 and again.masked.ledger.epsilon > 50
+
+
 def test_the_operator_says_that_so_much_is_spent():
     """As the log asks for: the number in it is enough."""
     noisy = msgspec.structs.replace(NOISY, budget=60.0)
@@ -341,6 +356,19 @@ def test_a_helper_leaves_out_no_more_of_a_fixed_number_of_rounds(since_s, opened
     waits(coordinator, out, f"round {opened} of 20 was opened", f"opened = {opened} ")
 
 
+@pytest.mark.parametrize(("separation", "opened"), [(0, 9), (1, 9), (2, 13)])
+def test_no_more_rounds_are_passed_over_than_devices_rest(separation, opened):
+    coordinator, _ = restored(40.0, privacy=msgspec.structs.replace(NOISY, separation=separation))
+    waits(coordinator, feed(coordinator, knows(coordinator, opened, 5.0)), f"round {opened} of 20 was opened")
+
+
+def test_rounds_that_were_passed_over_since_devices_rested_have_taken_no_time():
+    """Where all devices report to each round, one in as many is run as the separation has."""
+    coordinator, _ = restored(40.0, privacy=msgspec.structs.replace(NOISY, separation=2))
+    out = feed(coordinator, knows(coordinator, 12, 5.0))
+    assert coordinator.round >= 13 and not warnings(out)[1:]
+
+
 def test_a_new_federation_begins_with_its_first_round_or_waits():
     """No sum is in its records: so none was opened, or the operator knows of it."""
     coordinator, _ = begun(config={"rounds": 20}, watched=True)
@@ -353,6 +381,14 @@ def test_the_operator_says_that_so_many_rounds_were_run():
     assert round_in(out).round == 16 and opened_by(coordinator, out)
     coordinator, _ = restored(None, privacy=msgspec.structs.replace(NOISY, opened=15))
     waits(coordinator, feed(coordinator, knows(coordinator, 16, 5.0)), "round 16 of 20 was opened")
+
+
+@pytest.mark.parametrize("rounds", [5000, None])
+def test_rounds_that_the_operator_accounts_for_are_left_out_at_once(rounds):
+    """Else one in a thousand would be asked for in vain, and paid for."""
+    coordinator, out = begun(msgspec.structs.replace(NOISY, opened=3000), config={"rounds": rounds})
+    out = feed(coordinator, *answer_of(helper_at(3000, 9.0), asked(out)))
+    assert round_in(out).round == 3001 and opened_by(coordinator, out)
 
 
 def test_both_doubts_are_told_and_the_next_epoch_asks_again():

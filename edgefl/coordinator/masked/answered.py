@@ -40,13 +40,14 @@ class Answered:
         """Whether this helper has opened a sum in this epoch of our certificate, under any keys."""
         return self._opened_in.get(name) == epoch
 
-    def accounts_for(self, rounds: int, unix_s: float | None) -> int:
+    def accounts_for(self, rounds: int, unix_s: float | None, *, separation: int) -> int:
         """The newest of all `rounds` that another process can have run since our newest sum: none was quicker than any
-        of ours, and half of those that were left are left still. 0 if we know of no sum, or of no time."""
+        of ours, and half of those that were left are left still. As devices rest, one in `separation` may be run, and
+        the others passed over. 0 if we know of no sum, or of no time."""
         if unix_s is None or not self._opened_at:
             return 0
-        since = max(0, int((unix_s - self._opened_at) / max(1.0, self._quickest_s)))  # records have whole seconds
-        return self._opened + min(since, (rounds - self._opened) // 2)
+        run = max(0, int((unix_s - self._opened_at) / max(1.0, self._quickest_s)))  # records have whole seconds
+        return self._opened + min(run * max(1, separation), (rounds - self._opened) // 2)
 
     def of(self, party: Party) -> tuple[int, float]:
         epoch, round, epsilon = self._newest.get(party.name, (0, 0, 0.0))

@@ -17,9 +17,12 @@ it from a liar, and the next epoch is the operator's word for it.
 
 No helper's word alone ends a federation. It is taken over by itself
 
-    as epsilon          if it leaves half of what our ledger leaves of the budget, and room for the next round
-    as the newest round if no number of rounds is fixed; else as far as the time allows since the newest sum that our
-                        records have, and leaving half of the rounds that were left then (answered.py)
+    as epsilon          if it leaves half of what our ledger leaves of the budget, and room for the next round. What was
+                        taken over before does not count, across restarts too, until a sum was opened: else it would be
+                        half after half
+    as the newest round LEAP rounds at a time, if no number of rounds is fixed; else as far as the time allows since the
+                        newest sum that our records have, and leaving half of the rounds that were left then
+                        (answered.py)
 
 Anything more is a doubt. The federation then waits for its operator, who says with `[privacy] told` or `opened` that it
 is so, or takes the helper out. A doubt is in memory alone: a process that starts again asks the helper again.
@@ -35,7 +38,7 @@ from ...privacy.ledger import above
 from .asking import Asking
 from .unopened import Unopened
 
-LEAP = 1000  # rounds that are left out by one refusal, at most
+LEAP = 1000  # rounds that are left out by one refusal, at most, where nothing else accounts for them
 WORD = (
     "If this aggregator was restored from a backup, or has lost its state, set [privacy] {} and start it again; else "
     "the helper is at fault: take another"
@@ -52,13 +55,14 @@ class Leads(Unopened):
         return self._answered.signer_epoch < self.signing.epoch
 
     def _hear(self, asking: Asking, asked_round: int) -> None:
-        """So much is spent, as helpers have signed; `asked_round`: whose sum they were asked for; 0: for none. Not even
-        as much as rounding may make of it begins another stretch of the ledger, which costs more, once helpers know
-        the same as we do."""
+        """So much is spent, as helpers have signed; `asked_round`: whose sum they were asked for; 0: for none. Once
+        helpers know the same as we do, the ledger is not touched, not even for what rounding may make of it: that would
+        begin another stretch, which costs more."""
         if self.masked is None:
             return
         epsilon, behind = asking.epsilon, self.masked.is_behind(asking.epsilon)
         if not self._may_lead:
+            self._out += self.masked.settle()
             if behind:
                 self._disbelieve(asking.epsilon_by, f"epsilon {epsilon:.6g} is spent")
             return
@@ -81,22 +85,22 @@ class Leads(Unopened):
         if not self._may_lead:
             self._disbelieve(asking.opened_by, f"round {newest} was opened")
             return
-        rounds = self.config.rounds
-        if rounds is not None and not self._is_accounted(newest, rounds, now):
+        rounds, told = self.config.rounds, 0 if self.masked is None else self.masked.settings.opened
+        if rounds is not None and newest > max(told, self._accounts_for(rounds, now)):
             what = f"round {newest} of {rounds} was opened, for which neither our records nor the time since account"
             self._doubt(asking.opened_by, what, f"opened = {newest}")
             return
         self._answered.led = True
-        self._least_round = min(newest, over + LEAP) + 1
-        if rounds is not None:
-            self._least_round = min(self._least_round, rounds)
+        if rounds is None:
+            self._least_round = min(newest, max(told, over + LEAP)) + 1
+        else:
+            self._least_round = min(newest + 1, rounds)  # the last one is run, whatever helpers say
         text = f"a helper has opened round {newest}, so this aggregator was restored from a backup"
         self._out.append(Note("warning", f"{text}: round {self._least_round} is next", round=self.round))
 
-    def _is_accounted(self, newest: int, rounds: int, now: float) -> bool:
-        """Whether so many of a fixed number of rounds may have been run, or the operator says so."""
-        told = 0 if self.masked is None else self.masked.settings.opened
-        return newest <= max(told, self._answered.accounts_for(rounds, self.clock.at(now)))
+    def _accounts_for(self, rounds: int, now: float) -> int:
+        separation = 1 if self.masked is None else self.masked.settings.separation
+        return self._answered.accounts_for(rounds, self.clock.at(now), separation=separation)
 
     def _doubt(self, helper: str, what: str, setting: str) -> None:
         """The federation waits for its operator: a helper has signed what we can't account for."""

@@ -52,7 +52,7 @@ class MaskedTerms:
         self._recalls = moved is None  # before the first commit; or an earlier version has made the last one
         if moved is not None and self._clipping.quantile is not None:
             self.clip, self._within = self._clipping.after(moved.clip, None), moved.within
-        self._rounds, self.ledger, self._taken = rounds, ledger, 0.0  # taken over: at the word of helpers
+        self._rounds, self.ledger = rounds, ledger
         self._known: tuple[Ledger | None, int, Mode, float] = (None, 0, "train", 0.0)
         self._federation, self._run, self._params = manifest.federation, manifest.run, manifest.update_size
         self._whole = sum(run.stop - run.start for run in manifest.update_codec.measured(self._params))
@@ -174,7 +174,7 @@ class MaskedTerms:
         ledger, limit = self.ledger, self.settings.budget or MOST_EPSILON
         if ledger is None or self.mechanism is None or epsilon <= self.settings.told:
             return ""
-        own = ledger.epsilon - self._taken
+        own = ledger.epsilon - ledger.taken
         if epsilon - own > (limit - own) / 2:
             return f"more than half of what is left by our own ledger, which has {own:.6g} of {limit:g}"
         heard = ledger.hear(epsilon, self._run, 0)
@@ -186,9 +186,14 @@ class MaskedTerms:
         """A helper has signed that so much was spent; `round`: of the set that it was asked for."""
         if self.ledger is None:
             return []
+        heard = self.ledger.hear(epsilon, self._run, round)
         if epsilon > self.settings.told:
-            self._taken += max(0.0, epsilon - self.ledger.epsilon)
-        return self._write(self.ledger.hear(epsilon, self._run, round))
+            heard = msgspec.structs.replace(heard, taken=heard.taken + heard.epsilon - self.ledger.epsilon)
+        return self._write(heard)
+
+    def settle(self) -> list[SaveLedger]:
+        """A sum was opened: helpers know what we do, so what was taken over at their word is spent."""
+        return [] if self.ledger is None else self._write(msgspec.structs.replace(self.ledger, taken=0.0))
 
     def _write(self, ledger: Ledger) -> list[SaveLedger]:
         if ledger == self.ledger:

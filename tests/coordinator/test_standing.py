@@ -11,6 +11,7 @@ import pytest
 from edgefl.coordinator.devices.standing import (
     LEAST_WAIT_S,
     PATIENCE,
+    QUICK_S,
     SLACK,
     Outcome,
     Standing,
@@ -50,6 +51,14 @@ def test_i07_while_no_time_is_known_no_device_is_slow():
     standing.report("d0", 1, 290.0)
     standing.report("d1", 1, 310.0)
     assert standing.is_worth("d0") and not standing.is_worth("d1")
+
+
+def test_a_device_is_slow_beside_others_whose_reports_took_no_time():
+    """A time of 0 is known: clocks of some machines move in steps, and a simulated device may be as quick."""
+    standing = Standing()
+    play(standing, 1, all_but("d3", seconds=0.0) | {"d3": 200.0})
+    assert survey(standing).skipped == {"d3": "takes 200 s, the others 0 s"}
+    assert standing.working_s([0.0]) == QUICK_S
 
 
 def test_a_device_that_missed_a_round_is_not_waited_for_until_an_update_of_it_comes():

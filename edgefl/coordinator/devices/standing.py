@@ -75,7 +75,7 @@ class Standing:
         self._entries: dict[str, Entry] = {}
         self._now = 0  # the open round, or the next one
         self._limit_s = self._deadline_s = float("inf")  # of the round that opened last: longer reports are slow
-        self._typical_s = 0.0
+        self._typical_s = math.inf  # no time is known
         self._turns: dict[str, int] = {}  # named devices, and since which round
         self._last_named = ""
 
@@ -90,7 +90,8 @@ class Standing:
         quickest = sorted(min(entry.times) for entry in (earned if len(earned) >= rank else entries))
         if len(quickest) >= rank:
             deadline_s = max(deadline_s, min(most_s, SLACK * quickest[rank - 1]))
-        self._typical_s = median([entry.times[0] for entry in earned] or quickest or [0.0])
+        times = [entry.times[0] for entry in earned] or quickest
+        self._typical_s = median(times) if times else math.inf
         self._deadline_s = deadline_s
         self._limit_s = min(deadline_s, self.working_s([]))
         skipped = {device: self._why_not(device) for device in present if not self.is_worth(device)}
@@ -123,8 +124,7 @@ class Standing:
 
     def working_s(self, times: list[float]) -> float:
         """How long a device may be at work until it is slow; `times` are the report times in this round so far."""
-        typical_s = median(times) if times else self._typical_s
-        return max(QUICK_S, PATIENCE * typical_s) if typical_s else math.inf
+        return max(QUICK_S, PATIENCE * (median(times) if times else self._typical_s))
 
     def patience_s(self, waiting: Iterable[str]) -> float:
         """How long a round waits for those of these devices whose time is known."""

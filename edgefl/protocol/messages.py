@@ -80,7 +80,8 @@ class Status(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
         """Whether it is of an earlier connection than what is known of the same device: a late will, or a message that
         was repeated. Boot numbers rise, but a device whose disk was restored or wiped counts again, from an earlier
         start or from the same one. So only a farewell is always older. Any other status is if it is of the same start,
-        and the device is known to be present: then nothing is lost by not believing it."""
+        and the device is known to be present: at worst, one that was wiped in its first start is asked for a while
+        though it is paused or gone, while a late will that is believed hides one that is there."""
         if self.boot >= known.boot:
             return False
         return self.is_farewell or (known.present and self.boot // STARTS == known.boot // STARTS)

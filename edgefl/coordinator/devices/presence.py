@@ -109,9 +109,7 @@ class Presence:
     @property
     def count_with_rest(self) -> int:
         """The number of devices that could be asked if none rested."""
-        if not self._resting:
-            return self.count
-        return sum(self._is_wanted(status) and not self._is_out(device) for device, status in self.statuses.items())
+        return len(self.could_ask()) if self._resting else self.count
 
     def _is_out(self, device: str) -> bool:
         return device in self._barred or device in self.paused

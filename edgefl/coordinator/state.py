@@ -159,10 +159,10 @@ class CoordinatorState:
         """What an earlier process has asked the helpers for, if that is still to come and of this model: it is asked
         again. Rounds before it that were passed over have no record. Its devices have taken part in any case: a helper
         may have opened the sum that this process can't use, since the newest model was damaged."""
-        if self.masked is None or asked is None or asked.record.round < self.round:
+        if self.masked is None or asked is None:
             return None
         self.resting.learn(asked.record)
-        if asked.record.base != self.version:
+        if asked.record.round < self.round or asked.record.base != self.version:
             return None
         self.phase, self.round = "unmasking", asked.record.round
         return self._unmask(asked)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import msgspec
 from machines import TOPICS, commit_of, feed, received, status
 from masked_rounds import (
@@ -52,9 +54,15 @@ def test_i38_devices_of_a_set_that_was_asked_for_rest_though_its_sum_is_of_no_us
     """The newest model was damaged, so the sum is of another one. A helper may have opened it."""
     coordinator, terms = open_masked(*"abcd", privacy=APART, cohort="draw", goal=2)
     out = [action for device in "ab" for action in feed(coordinator, *masked_parts(terms, device), now=1.0)]
-    again = make_masked(APART, start={"attempt": 2, "asked": saved_in(out), "version": 7})
+    saved = saved_in(out)
+    again = make_masked(APART, start={"attempt": 2, "asked": saved, "version": 7})
     assert (again.phase, again.round) == ("waiting", 1)
     assert [again.resting.at(round) for round in (1, 2, 3, 4)] == [frozenset(), {"a", "b"}, {"a", "b"}, frozenset()]
+    asked_later = replace(saved, record=msgspec.structs.replace(saved.record, round=4))
+    before = msgspec.structs.replace(saved.record, state="abandoned")
+    for round in (2, 5):  # the second has passed it over, since its noise was paid for
+        again = make_masked(APART, start={"asked": asked_later, "round": round, "recent": [before], "version": 7})
+        assert (again.phase, again.resting.at(5)) == ("waiting", {"a", "b"}), round
 
 
 def test_i07_a_device_that_says_that_it_rests_is_not_waited_for_and_is_wanted_in_the_next_round():

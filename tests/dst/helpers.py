@@ -158,13 +158,14 @@ class HelperHost(Host[helper_events.Event, helper_events.Action]):
         self.clock.after(self.world.rng.uniform(0, 3), done)
 
     def _save(self, state: State, answer: bytes, memory: bytes | None) -> None:
-        opening, truth = self._opening, self.world.checker.masked.noise
+        opening, truth = self._opening, self.world.checker.masked
         assert opening is not None
+        truth.saves(state.run, state.round)
         if opening.job.terms.noise.kind == "none":
             self.disk.save(state, answer, memory)
             return
-        noise, known = truth.drawn(opening, self.disk.noise)
-        self.disk.save(state, answer, memory, known, lambda: truth.opened(opening, noise, state.ledger))
+        noise, known = truth.noise.drawn(opening, self.disk.noise)
+        self.disk.save(state, answer, memory, known, lambda: truth.noise.opened(opening, noise, state.ledger))
 
     def publish(self, action: Publish) -> None:
         """I34: what leaves is durable, and of one set a round."""

@@ -161,6 +161,7 @@ class MaskedTruth:
         self.made: dict[tuple[str, bytes], np.ndarray] = {}
         self.sets: dict[int, SavedAsk] = {}
         self.opened: dict[tuple[str, int], bytes] = {}  # run, round -> digest of the set that left the helper
+        self._saved: dict[str, int] = {}  # run -> the newest round that a helper has on disk, or was to have
         self._has_gone_back, self._pending = False, 0
         self._before = 0  # the newest round of this run that was opened before the database went back
         self._in_vain = 0  # sets of such rounds that this process has asked for
@@ -184,8 +185,8 @@ class MaskedTruth:
         self._in_vain = 0
 
     def newest_lost(self, run: str) -> int:
-        """The newest round that was opened, if the database has gone back."""
-        return self._newest(run) if self._has_gone_back else 0
+        """The newest of which a helper may tell, if the database has gone back; its answer may never have left."""
+        return max(self._newest(run), self._saved.get(run, 0)) if self._has_gone_back else 0
 
     def _newest(self, run: str) -> int:
         return max((round for of, round in self.opened if of == run), default=0)
@@ -215,6 +216,10 @@ class MaskedTruth:
         """I35: for a round that is not after all that were opened before the database went back. Once."""
         self._in_vain += 1
         require(self._in_vain == 1, "I35", "round %d is lost too to a database that went back", round)
+
+    def saves(self, run: str, round: int) -> None:
+        """A helper is about to have it on disk that it has opened this round."""
+        self._saved[run] = max(round, self._saved.get(run, 0))
 
     def answered(self, run: str, round: int, set_digest: bytes) -> None:
         """I34: a round of a run is opened for one set."""

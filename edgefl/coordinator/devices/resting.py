@@ -19,9 +19,9 @@ class Resting:
         self._last: dict[str, int] = {}  # the round in which a device counted last
 
     def learn(self, record: RoundRecord) -> None:
-        """A round is over: its devices have taken part, whatever has become of its sum."""
+        """A round is over, or was: its devices have taken part, whatever has become of its sum."""
         if self._separation > 1:
-            self._last.update(dict.fromkeys(record.devices, record.round))
+            self._last |= {device: max(record.round, self._last.get(device, 0)) for device in record.devices}
 
     def at(self, round: int) -> frozenset[str]:
         """The devices that this round must not ask. One that is opened anew may ask those that it has asked before."""

@@ -162,3 +162,5 @@ class Listening(SessionState):
         if round.manifest != self._heard_manifest:  # the broker's queue may have been full, and dropped it
             self._part.out.append(Subscribe((self.topics.manifest,)))
         self._part.consider(now)
+        if self.status.is_missed(round, self.device) and self._part.online:
+            self._part.out += self.status.answer(self._part.out)

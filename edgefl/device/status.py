@@ -41,6 +41,8 @@ class DeviceStatus:
         self.fresh = True
         self._warning: Trouble | None = None
         self._warned_until = 0.0
+        self._left_out = 0  # rounds in a row whose lists leave the device out
+        self._left_out_of = 0  # the last of them
         self.agent = ""  # the version of the device's software
         self.hides = False  # how many examples there are, and what else they decide
         self.celsius: int | None = None  # its temperature, which alone is no reason to publish a status
@@ -79,6 +81,18 @@ class DeviceStatus:
         if any(isinstance(action, Publish) and action.topic == self._topic for action in out):
             return []
         return [Publish(self._topic, encode(self._published), retain=True)]
+
+    def is_missed(self, round: Round, device: str) -> bool:
+        """Whether to say again what it has published: after the second, fourth, eighth and so on of the rounds in a row
+        whose lists leave it out. The aggregator may take it for gone, if its status was lost on the way, or somebody
+        has sent an older one again."""
+        if round.state != "open" or round.round == self._left_out_of:
+            return False
+        if not isinstance(round.cohort, list) or round.asks(device):
+            self._left_out = 0
+            return False
+        self._left_out, self._left_out_of = self._left_out + 1, round.round
+        return self._left_out > 1 and self._left_out.bit_count() == 1
 
     def warn(self, why: Trouble, now: float) -> None:
         """Tell this beside the state, which it does not change. Of several warnings the first one stands:

@@ -177,6 +177,22 @@ def test_who_is_not_asked_does_nothing(round):
     assert session.work is None
 
 
+def test_i07_a_device_that_lists_leave_out_says_again_now_and_then_that_it_is_there():
+    """The aggregator may have an older status of it. A round that comes twice, and one that waits, count for nothing."""
+    session = make_session()
+    feed(session, Connected(boot=7))
+    give(session, MANIFEST)
+    told = []
+    for number in range(1, 10):
+        out = give(session, make_round(number, 0, cohort=["b"])) + give(session, make_round(number, 0, cohort=["b"]))
+        out += give(session, make_round(number + 1, 0, state="waiting"))
+        told += [(number, decode(Status, one.payload).state) for one in of(out, Publish, STATUS)]
+    assert told == [(2, "ready"), (4, "ready"), (8, "ready")]
+    assert of(give(session, make_round(10, 0)), Subscribe), "it is asked"
+    assert not of(give(session, make_round(11, 0, cohort=["b"])), Publish, STATUS)
+    assert of(give(session, make_round(12, 0, cohort=["b"])), Publish, STATUS)
+
+
 def test_round_before_manifest():
     session = make_session()
     feed(session, Connected())

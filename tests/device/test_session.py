@@ -178,7 +178,7 @@ def test_who_is_not_asked_does_nothing(round):
 
 
 def test_i07_a_device_that_lists_leave_out_says_again_now_and_then_that_it_is_there():
-    """The aggregator may have an older status of it. A round that comes twice, and one that waits, count for nothing."""
+    """The aggregator may have an older status of it. A round that comes twice, or waits, counts for nothing."""
     session = make_session()
     feed(session, Connected(boot=7))
     give(session, MANIFEST)

@@ -7,7 +7,7 @@ from itertools import pairwise
 import msgspec
 import pytest
 from keyed import ROOT, SIGNER, certificate
-from machines import FEDERATION, TOPICS, commit_of, feed, of, status
+from machines import FEDERATION, TOPICS, commit_of, feed, make_manifest, of, status
 from masked_rounds import (
     FIVE,
     PRIVACY,
@@ -41,6 +41,7 @@ from edgefl.machine import Connected, Disconnected, Note, Publish, Received, Tic
 from edgefl.masking.exchange import Answer
 from edgefl.privacy.ledger import Ledger, SaveLedger
 from edgefl.protocol.terms import Terms
+from edgefl.settings import TrainSettings
 from edgefl.trust.ed25519 import fingerprint
 
 NOISY = msgspec.structs.replace(PRIVACY, noise="independent", sigma=1.0, bits=24, budget=200.0)
@@ -333,9 +334,10 @@ def restored(since_s: float | None, *, privacy=NOISY, newest=4, **config):
     """A coordinator of twenty rounds whose records end with that one, so long ago; what helpers are asked."""
     start = {"recent": [record_of(round) for round in range(1, newest + 1)], "watched": True}
     start |= {"round": newest + 1, "version": newest}
+    config = {"rounds": 20} | config
     wall = [] if since_s is None else [WallTime(1e9 + since_s, True)]
     ledger = Ledger(ROOT_NAME, NOISY.delta, 5.0, before=5.0)
-    coordinator = make_masked(start={"masked": terms_maker(privacy, ledger=ledger, rounds=20), **start}, rounds=20)
+    coordinator = make_masked(start={"masked": terms_maker(privacy, ledger=ledger, rounds=20), **start}, **config)
     return coordinator, feed(coordinator, *wall, *map(status, FIVE), Connected())
 
 
@@ -367,6 +369,25 @@ def test_rounds_that_were_passed_over_since_devices_rested_have_taken_no_time():
     coordinator, _ = restored(40.0, privacy=msgspec.structs.replace(NOISY, separation=2))
     out = feed(coordinator, knows(coordinator, 12, 5.0))
     assert coordinator.round >= 13 and not warnings(out)[1:]
+
+
+@pytest.mark.parametrize(("since_s", "opened"), [(1e6, 27), (1e6, 2**31), (40.0, 9), (None, 5)])
+def test_a_helper_leaves_no_learning_rate_that_is_less_than_half_of_what_it_was(since_s, opened):
+    """It falls by a round's number: a thousand rounds that are left out would end all learning, as if they were all."""
+    manifest = make_manifest(train=TrainSettings(lr_decay=0.97))
+    coordinator, _ = restored(since_s, rounds=None, manifest=manifest)
+    out = feed(coordinator, knows(coordinator, opened, 5.0))
+    waits(coordinator, out, f"round {opened} was opened", f"opened = {opened} ")
+    privacy = msgspec.structs.replace(NOISY, opened=opened)
+    coordinator, _ = restored(since_s, rounds=None, manifest=manifest, privacy=privacy)
+    assert round_in(feed(coordinator, knows(coordinator, opened, 5.0))).round == opened + 1
+
+
+def test_where_the_learning_rate_falls_as_many_rounds_are_left_out_as_there_was_time_for():
+    for since_s, opened in ((40.0, 8), (1e6, 26)):
+        coordinator, _ = restored(since_s, rounds=None, manifest=make_manifest(train=TrainSettings(lr_decay=0.97)))
+        out = feed(coordinator, knows(coordinator, opened, 5.0))
+        assert round_in(out).round == opened + 1 and opened_by(coordinator, out)
 
 
 def test_a_new_federation_begins_with_its_first_round_or_waits():

@@ -97,10 +97,12 @@ def terms_maker(privacy: PrivacySettings = PRIVACY, keys: Sequence[Keys] = (), *
     return MaskedTerms(privacy, MANIFEST, helpers=[party(each) for each in keys], certificates=certificates, **options)
 
 
-def make_masked(privacy: PrivacySettings = PRIVACY, *, start=None, most=MOST, **config) -> RoundCoordinator:
+def make_masked(
+    privacy: PrivacySettings = PRIVACY, *, start=None, most=MOST, manifest=MANIFEST, **config
+) -> RoundCoordinator:
     keys = SignerRead(SIGNER, certificate(), 1), roster()
     start = {"keys": keys, "masked": terms_maker(privacy, most=most), **(start or {})}
-    return make_coordinator(manifest=MANIFEST, start=start, **{"min_reports": privacy.least} | config)
+    return make_coordinator(manifest=manifest, start=start, **{"min_reports": privacy.least} | config)
 
 
 def open_masked(*devices: str, now: float = 0.0, **options) -> tuple[RoundCoordinator, Terms]:

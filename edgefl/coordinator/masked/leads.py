@@ -2,7 +2,7 @@
 
 A helper may have opened later rounds than the aggregator's database has, or know of more epsilon. Either that database
 was lost or restored from a backup, or the helper lies: to have rounds left out, or to end a federation that has a
-budget, or a number of rounds.
+budget, a number of rounds, or a learning rate that falls from round to round.
 
 Where rounds have noise, helpers are asked what they know before the first round (inquiring.py). Without noise a lead
 shows when a helper refuses a set.
@@ -20,9 +20,9 @@ No helper's word alone ends a federation. It is taken over by itself
     as epsilon          if it leaves half of what our ledger leaves of the budget, and room for the next round. What was
                         taken over before does not count, across restarts too, until a sum was opened: else it would be
                         half after half
-    as the newest round LEAP rounds at a time, if no number of rounds is fixed; else as far as the time allows since the
-                        newest sum that our records have, and leaving half of the rounds that were left then
-                        (answered.py)
+    as the newest round if the number of rounds is fixed, or the learning rate falls with it: as far as the time allows
+                        since the newest sum that our records have, and leaving half of the rounds that were left then,
+                        or half of the learning rate (answered.py); else LEAP rounds at a time
 
 Anything more is a doubt. The federation then waits for its operator, who says with `[privacy] told` or `opened` that it
 is so, or takes the helper out. A doubt is in memory alone: a process that starts again asks the helper again.
@@ -32,6 +32,8 @@ federation waits for its operator too, across restarts.
 """
 
 from __future__ import annotations
+
+from math import inf
 
 from ...machine import Note
 from ...privacy.ledger import above
@@ -86,21 +88,22 @@ class Leads(Unopened):
             self._disbelieve(asking.opened_by, f"round {newest} was opened")
             return
         rounds, told = self.config.rounds, 0 if self.masked is None else self.masked.settings.opened
-        if rounds is not None and newest > max(told, self._accounts_for(rounds, now)):
-            what = f"round {newest} of {rounds} was opened, for which neither our records nor the time since account"
+        accounted = max(told, self._accounts_for(rounds, now))
+        if newest > accounted:
+            of_all = "" if rounds is None else f" of {rounds}"
+            what = f"round {newest}{of_all} was opened, for which neither our records nor the time since account"
             self._doubt(asking.opened_by, what, f"opened = {newest}")
             return
         self._answered.led = True
-        if rounds is None:
-            self._least_round = min(newest, max(told, over + LEAP)) + 1
-        else:
-            self._least_round = min(newest + 1, rounds)  # the last one is run, whatever helpers say
+        last = min(newest, max(told, over + LEAP)) if accounted == inf else newest
+        self._least_round = last + 1 if rounds is None else min(last + 1, rounds)  # the last of all is run
         text = f"a helper has opened round {newest}, so this aggregator was restored from a backup"
         self._out.append(Note("warning", f"{text}: round {self._least_round} is next", round=self.round))
 
-    def _accounts_for(self, rounds: int, now: float) -> int:
+    def _accounts_for(self, rounds: int | None, now: float) -> float:
         separation = 1 if self.masked is None else self.masked.settings.separation
-        return self._answered.accounts_for(rounds, self.clock.at(now), separation=separation)
+        lr_decay = self.announcer.manifest.train.lr_decay
+        return self._answered.accounts_for(rounds, self.clock.at(now), separation=separation, lr_decay=lr_decay)
 
     def _doubt(self, helper: str, what: str, setting: str) -> None:
         """The federation waits for its operator: a helper has signed what we can't account for."""

@@ -40,9 +40,9 @@ class RoundRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
     it is better on their examples than the received one. `personal_accuracy` and `personal_loss` are those of the
     models that they keep, on the same examples as `device_accuracy`.
 
-    A round whose model the gate refuses (model/gate.py) has the state "refused" and the version that it found;
-    its scores are those of the refused model. In a "rollback" the operator has had the model of version `restored`
-    committed again, as a new version; a round that was open then ended with it.
+    A round whose model the gate refuses (coordinator/model/gate.py) has the state "refused" and the version that it
+    found; its scores are those of the refused model. In a "rollback" the operator has had the model of version
+    `restored` committed again, as a new version; a round that was open then ended with it.
 
     `why` says why a round was abandoned or refused: of an abandoned one, what became of the devices that it asked, at
     most a dozen by name.
@@ -54,8 +54,8 @@ class RoundRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
     take, 0 for a device that sat the round out.
 
     `missed` says of each device that was asked and has not counted why it did not, or why the round did not wait for it
-    (devices/standing.py); devices that a round closed without, at its goal, are left out. `deadlines`: how many
-    deadlines the round lasted, rounded up.
+    (coordinator/devices/standing.py); devices that a round closed without, at its goal, are left out. `deadlines`: how
+    many deadlines the round lasted, rounded up.
 
     `chain` is the hash of all model versions up to `version`, and `previous` that of the version before, where keys are
     on (coordinator/signing.py).
@@ -63,7 +63,8 @@ class RoundRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
     (protocol/refusals.py). `barred` has the devices that were in quarantine or muted at the round's end, and why.
     `profile`: devices told statistics of their columns (coordinator/profile/rounds.py). If the model got them as its
     scaling, the state is "committed", else "evaluated".
-    `lowered` has the devices whose update counted with a lower weight, and that weight (updates/influence.py).
+    `lowered` has the devices whose update counted with a lower weight, and that weight
+    (coordinator/updates/influence.py).
 
     Of a masked round (docs/masked.md): `helpers_s`, the seconds until the helpers had opened its sum, or had not;
     `epsilon`, what is spent of the privacy budget once it is over; `helped`, the epoch of each helper that has opened

@@ -52,8 +52,8 @@ class LabelProfile(msgspec.Struct, array_like=True, frozen=True):
 
 class Profile(msgspec.Struct, frozen=True):
     """What `devices` have told together. Columns, bins and labels of fewer than `min_devices` are left out. `bounded`:
-    no few devices could move means and deviations far (profile/gathering.py). `version`: the model that has them as
-    its scaling; None: no model has. `masked`: the aggregator has seen the sums of all devices, and none of one.
+    no few devices could move means and deviations far (coordinator/profile/gathering.py). `version`: the model that has
+    them as its scaling; None: no model has. `masked`: the aggregator has seen the sums of all devices, and none of one.
     `noise`: its standard deviation, in numbers of devices; 0: all is exact. With noise each device counts alike,
     whatever the number of its examples, and these and values are not told."""
 

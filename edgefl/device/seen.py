@@ -19,12 +19,6 @@ LOST = (
 )
 
 
-def no_less(epsilon: float) -> str:
-    """In six digits, rounded up: an operator may set [privacy] told to it, and what is told is to be no less."""
-    text = f"{epsilon:g}"
-    return text if float(text) >= epsilon else f"{epsilon * (1 + 5e-6):g}"
-
-
 @dataclass(frozen=True)
 class Seen:
     """What a device has seen of its federation; "" and 0: nothing yet in this epoch.

@@ -25,6 +25,7 @@ from typing import NamedTuple
 
 from ..errors import ProtocolError
 from ..machine import Received, WallClock
+from ..privacy import no_less
 from ..protocol.manifest import Manifest
 from ..protocol.round import Round
 from ..protocol.signed_update import Context, NotSigned, check, sign
@@ -34,7 +35,7 @@ from ..trust.certificate import SignerCertificate, purpose_of
 from ..trust.ed25519 import SigningKey, fingerprint
 from ..trust.seal import is_sealed, read_seal, seal
 from .events import Outbox
-from .seen import LESS, LOST, ONE_RUN, RESTORED, Seen, no_less
+from .seen import LESS, LOST, ONE_RUN, RESTORED, Seen
 
 AHEAD_S = 24 * 3600  # of a trusted clock: what is later than that is wrong, even if it is signed
 AGAIN_S = 3600  # `issued` alone is not written more often

@@ -162,11 +162,6 @@ class Ledger(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return found
 
 
-def above(epsilon: float) -> str:
-    """In six digits, and no less."""
-    return f"{min(MOST_EPSILON, epsilon * (1 + 1e-5)):.6g}"
-
-
 @dataclass(frozen=True)
 class SaveLedger:
     """Action: make this durable before carrying out what follows, which uses the noise that it pays for."""

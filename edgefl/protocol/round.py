@@ -76,8 +76,9 @@ class Round(msgspec.Struct, frozen=True, omit_defaults=True):
     `back_s`: a device with nothing to report that loses its connection reconnects at a random moment within so many
     seconds; a device that gave the round up is ready again at such a moment after the round.
     `only_new_data`: a device takes part only if its data have changed since they last counted.
-    `unearned`: present devices that rounds do not wait for (devices/standing.py). Each of them finishes what it has
-    begun for an earlier round, and reports it: that earns waiting again, whether or not the update still counts.
+    `unearned`: present devices that rounds do not wait for (coordinator/devices/standing.py). Each of them finishes
+    what it has begun for an earlier round, and reports it: that earns waiting again, whether or not the update still
+    counts.
 
     `accuracy`: of `version` on the aggregator's test set, for the metadata of devices' files; None: not told.
     `terms`: of a masked round, which requires "masked": a JSON text (terms.py). "": each update is read by itself.

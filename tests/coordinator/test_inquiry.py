@@ -415,7 +415,7 @@ def test_rounds_that_the_operator_accounts_for_are_left_out_at_once(rounds):
 def test_both_doubts_are_told_and_the_next_epoch_asks_again():
     coordinator, _ = restored(None)
     out = feed(coordinator, knows(coordinator, 20, 199.0))
-    waits(coordinator, out, "round 20 of 20 was opened", "told = 199.", "opened = 20 ")
+    waits(coordinator, out, "round 20 of 20 was opened", "told = 199 ", "opened = 20 ")
     out = feed(coordinator, SignerRead(SIGNER, certificate(serial=2, epoch=2), 2), now=2000.0)
     assert asked(out) and not opened_by(coordinator, out)
     assert opened_by(coordinator, feed(coordinator, knows(coordinator, 4, 5.0), now=2001.0))

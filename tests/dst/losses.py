@@ -64,9 +64,7 @@ class Losses:
     def __init__(self, world: World) -> None:
         self.epoch, self.told, self.opened = NOW, 0.0, 0
         self.count: Counter[str] = Counter()
-        self._opened_at = (
-            0  # records that a backup lacks which is older than the newest sum; 0: none since the last loss
-        )
+        self._opened_at = 0  # a backup with fewer records lacks the newest sum; 0: there was none since the last loss
         self._world = world
         self._backups: list[Backup] = []
         self._rng = random.Random(f"backups {world.schedule.seed}")

@@ -73,13 +73,8 @@ class Noisy:
         """Settings of [privacy] that are others with this noise."""
         if not self:
             return {}
-        found: dict[str, object] = {
-            "noise": self.kind,
-            "sigma": SIGMA,
-            "separation": self.separation,
-            "bits": BITS,
-            "delta": DELTA,
-        }
+        found: dict[str, object] = {"noise": self.kind, "sigma": SIGMA, "bits": BITS, "delta": DELTA}
+        found["separation"] = self.separation
         if self.kind == "banded":  # whose places and units must not change
             found |= {"band": self.band, "share": 1.0, "groups": 1, "clip_quantile": None}
         return found

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgefl.errors import StoreError
-from edgefl.privacy import accountant
+from edgefl.privacy import MOST_EPSILON, accountant, no_less
 from edgefl.privacy.accountant import Mechanism, epsilon
 from edgefl.privacy.ledger import Ledger, newest
 
@@ -26,6 +26,11 @@ def closed_form():
     patch.setattr(accountant, "_epsilon", lambda rho, delta: rho + 2 * math.sqrt(rho * math.log(1 / delta)))
     yield
     patch.undo()
+
+
+@given(st.floats(0, MOST_EPSILON))
+def test_what_an_operator_is_told_to_set_is_no_less_and_can_be_set(told):
+    assert told <= float(no_less(told)) <= min(MOST_EPSILON, told * (1 + 1.1e-5) + 1e-300)
 
 
 def spent(ledger, noise, rounds, run="run", first=1):

@@ -36,7 +36,7 @@ from __future__ import annotations
 from math import inf
 
 from ...machine import Note
-from ...privacy.ledger import above
+from ...privacy import no_less
 from .asking import Asking
 from .unopened import Unopened
 
@@ -69,7 +69,7 @@ class Leads(Unopened):
                 self._disbelieve(asking.epsilon_by, f"epsilon {epsilon:.6g} is spent")
             return
         if behind and (why := self.masked.doubt(epsilon)):
-            self._doubt(asking.epsilon_by, f"epsilon {epsilon:.6g} is spent, {why}", f"told = {above(epsilon)}")
+            self._doubt(asking.epsilon_by, f"epsilon {epsilon:.6g} is spent, {why}", f"told = {no_less(epsilon)}")
             return
         if behind:
             text = (

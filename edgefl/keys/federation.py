@@ -11,6 +11,12 @@ from ..protocol.topics import ROOT, check_federation, check_root
 from .broker_files import GUARD, HOME
 
 
+def _is_host(text: str) -> bool:
+    """Whether it can be a name or an address. Colons are in an IPv6 address alone, at least two."""
+    fits = bool(text) and text.isascii() and text.isprintable() and not set(text) & set(" /@*")
+    return fits and text.count(":") != 1
+
+
 class Federation(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """federation.toml"""
 
@@ -37,7 +43,7 @@ class Federation(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         check_federation(self.federation)
         check_root(self.root)
         for host in (self.broker, *self.also):
-            if not host or not host.isascii() or not host.isprintable() or set(host) & set(" /:@*") - {":"}:
+            if not _is_host(host):
                 raise UsageError(
                     f"broker {host!r} is no name or address: give the host alone, as broker.example.org; --port and "
                     "`port` in federation.toml say the port"

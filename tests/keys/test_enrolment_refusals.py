@@ -46,6 +46,7 @@ def test_an_enrolled_name_is_not_given_away_twice(keys: Path) -> None:
         (["init", "DIR", "--federation", "g", "--broker", "b"], "holds the keys of a federation"),
         (["init", "new", "--federation", "G!", "--broker", "b"], "federation name 'G!'"),
         (["init", "new", "--federation", "g", "--broker", "mqtts://b"], "give the host alone"),
+        (["init", "new", "--federation", "g", "--broker", "b:8883"], "give the host alone"),
         (["init", "new", "--federation", "g", "--broker", "b", "--port", "70000"], "port"),
     ],
 )

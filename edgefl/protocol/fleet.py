@@ -29,6 +29,7 @@ MAX_TROUBLED, MAX_WAITS, MAX_PAST, MAX_ADVICE = 20, 20, 5, 8
 EVERY_S = 60  # the summary comes at least so often while its aggregator lives
 TEXT = 160  # characters of a reason
 _LENGTHS = (TEXT, 80, 40, 20, 0)  # tried in turn
+_ADVICE = 4  # times as long is a line of advice, whose end says what to do
 _SEAL = 1024  # of SUMMARY_LIMIT, for the second line with its certificate; a page has room for its signature anyway
 
 ABSENT = "absent"  # the state of a device that is enrolled, and was never heard
@@ -190,7 +191,7 @@ def encode_summary(summary: Summary) -> bytes:
     def cut(length: int) -> Summary:
         return msgspec.structs.replace(
             summary,
-            advice=[clip(text, max(length, 40)) for text in summary.advice[:MAX_ADVICE]],
+            advice=[clip(text, max(_ADVICE * length, 40)) for text in summary.advice[:MAX_ADVICE]],
             troubled=[clip_row(row, length) for row in summary.troubled[:MAX_TROUBLED]],
             last=[past.cut(length, place == 0) for place, past in enumerate(summary.last[:MAX_PAST])],
         )

@@ -15,6 +15,7 @@ from .words import ago, amount, score, span
 LEAST = 60  # characters
 GAP = 2
 NOBODY = "all that it waits for have reported: it stays open until enough others do, or until its time is up"
+IDLE = "no device is at work on it: it stays open until enough are, or until its time is up"
 OLD_S = 20.0  # pages follow the summary within a minute; from so many seconds on the table says how old it is
 NAME = 28  # characters of a device's name; a longer one is cut in the middle
 
@@ -102,8 +103,9 @@ def _phase(summary: Summary, now: float) -> str:
         text = f"round {number} is open, {open.counted} of {asked} counted"
         return text + (f", {span(max(0.0, open.closes - now))} left" if open.closes else "")
     if summary.phase == "waiting":
-        when = f" in {span(max(0.0, summary.opens_at - now))}" if summary.opens_at else " when enough devices are there"
-        return f"round {number} opens{when}"
+        if summary.opens_at:
+            return f"round {number} opens in {span(max(0.0, summary.opens_at - now))}"
+        return f"round {number} " + ("waits: see below" if summary.advice else "opens when enough devices are there")
     words = {
         "unmasking": f"round {number} waits for its helpers",
         "evaluating": f"round {number} is being evaluated", "judging": f"canaries judge the model of round {number}",
@@ -118,7 +120,7 @@ def _waits(summary: Summary) -> list[str]:
         return []
     more = open.waiting - len(open.waits_for)
     names = ", ".join(open.waits_for) + (f" and {more} more" if more > 0 else "")
-    text = f"waits for {names}" if names else NOBODY
+    text = f"waits for {names}" if names else NOBODY if open.counted else IDLE
     return [text + (f"; asks {open.skipped} more, and does not wait for them" if open.skipped else "")]
 
 

@@ -70,6 +70,13 @@ def test_texts_are_shortened_no_further_than_needed():
     assert reasons == {"x" * 159 + "…"}
 
 
+def test_what_an_operator_has_to_do_is_told_to_its_end():
+    """The number to set stands at the end of it."""
+    told = ["helper north has signed that " + "x" * 250 + ": set [privacy] opened = 31", "y" * 2000]
+    kept = decode_summary(encode_summary(Summary("f", "0" * 16, 9, "waiting", 3, 2, advice=told))).advice
+    assert kept == [told[0], "y" * 639 + "…"]
+
+
 @pytest.mark.parametrize("text", ["", "why", HOSTILE])
 def test_a_summary_fits_whatever_the_fleet_says(text):
     names = [f"{number:02d}" + "w" * 62 for number in range(20)]

@@ -94,6 +94,20 @@ def test_a_round_that_lacks_reports_says_why_it_stays_open():
     assert "1 of 1 counted" in shown and "it stays open until enough others do" in " ".join(shown.split())
 
 
+def test_a_round_of_which_nobody_is_waited_for_has_no_reports():
+    """All devices have refused it."""
+    none = msgspec.structs.replace(SUMMARY.open, counted=0, waiting=0, waits_for=[], skipped=0)
+    shown = text(120, picture(msgspec.structs.replace(SUMMARY, open=none)))
+    assert "no device is at work on it" in shown and "have reported" not in shown
+
+
+def test_what_the_next_round_waits_for_is_not_guessed():
+    """It may wait for devices, its helpers or its operator: the advice says which."""
+    waits = msgspec.structs.replace(SUMMARY, phase="waiting", open=None, opens_at=0)
+    assert "round 12 waits: see below" in text(120, picture(waits))
+    assert "when enough devices are there" in text(120, picture(msgspec.structs.replace(waits, advice=[])))
+
+
 def test_what_privacy_was_spent_is_shown():
     spent = msgspec.structs.replace(SUMMARY, privacy=Spent(3.14159, 1e-5, 11, 8.0))
     assert "privacy: epsilon 3.14 of 8 spent after round 11 (delta 1e-05)" in text(120, picture(spent))

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from ..machine import Note
 from ..plural import plural
+from ..protocol.fleet import clip
 from ..protocol.messages import Status
 from ..protocol.trouble import OF_TARGETS, REMEDIES
 from .devices.mismatch import Mismatch
@@ -153,7 +154,7 @@ def duration(seconds: float) -> str:
 
 
 def _reason(status: Status) -> str:
-    return _plain(status.reason[:REASON])
+    return _plain(clip(status.reason, REASON))
 
 
 def _plain(text: str) -> str:

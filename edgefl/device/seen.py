@@ -10,8 +10,8 @@ from ..protocol.round import Round
 ONE_RUN = "in one epoch there is one; its operator begins the next with `edgefl keys epoch`"
 RESTORED = "if the aggregator was restored from a backup, its operator runs `edgefl keys epoch`"
 LESS = (
-    "the aggregator was restored or is new, and knows of less than it has told before: its operator runs "
-    "`edgefl keys epoch`, with the helpers of before, which tell it; or sets [privacy] told (docs/privacy.md, ledger)"
+    "the aggregator is new or was restored: its operator runs `edgefl keys epoch`, or sets [privacy] told "
+    "(docs/privacy.md)"
 )
 LOST = (
     "what this device remembers of epsilon and of helpers' keys is damaged, and it takes part in no masked round: its "

@@ -61,6 +61,10 @@ class Rests(ProtocolError):
     """A round too soon after one that this device has taken part in."""
 
 
+class Lost(ProtocolError):
+    """The device does not know what it has seen, so its owner has to decide."""
+
+
 class Open:
     """Without keys every message is believed: the broker's access control alone decides who can send it."""
 
@@ -252,7 +256,7 @@ class Pinned(Open):
 
         seen, apart = self.seen, terms.noise.separation
         if seen.lost:
-            raise ProtocolError(LOST)
+            raise Lost(LOST)
         last = seen.masked_in(round.run)
         since = round.round - last
         if last and since != 0 and since < apart and apart > 1:  # a helper opens an earlier one first

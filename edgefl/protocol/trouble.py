@@ -58,7 +58,10 @@ REMEDIES = {
     "clock": "let the device's clock synchronise: timedatectl shows it",
     "policy": "agree with the owner, or change what the federation asks for",
     "plan": "ask its owner: edgefl-agent plans shows and approves it",
-    "signer": "the device has seen forged or older messages: see the aggregator's log, and docs/security.md",
+    "signer": (
+        "after the aggregator was restored, or lost its state: `edgefl keys epoch`; else see docs/troubleshooting.md, "
+        "Keys, and who may write at the broker"
+    ),
     "settings": "correct it on the device: edgefl-agent --check shows what is wrong",
     "error": "look at the device's log: journalctl -u edgefl-agent",
 }

@@ -21,6 +21,7 @@ from masked_rounds import (
     terms_maker,
 )
 
+from edgefl.coordinator.absence import REASON
 from edgefl.core.trainer import Trainer
 from edgefl.device.events import SaveSeen, SaveUpdate, StartTraining, Trained, TrainJob
 from edgefl.device.owner.policy import OPEN
@@ -31,6 +32,7 @@ from edgefl.masking.update import read
 from edgefl.protocol.messages import Status, decode
 from edgefl.protocol.signed_update import Context, check
 from edgefl.protocol.terms import Terms
+from edgefl.protocol.trouble import REMEDIES
 from edgefl.protocol.update_header import UpdateHeader
 from edgefl.simulation.tasks.task import Drawn
 
@@ -150,6 +152,14 @@ def test_i38_an_epsilon_that_falls_is_refused_in_a_new_epoch_too():
     assert Seen(1, 1, epsilon=3.0, helpers={"north": (1, "a")}).in_epoch(2, 2) == Seen(
         2, 2, epsilon=3.0, helpers={"north": (1, "a")}
     )
+
+
+def test_an_epsilon_that_falls_is_the_aggregators_fault_and_its_remedy_is_told_whole():
+    """Its owner's policy has nothing to do with it."""
+    session, _ = device(seen=Seen(epsilon=12345.6789))
+    status = last(hear(session, masked_round()), Status, STATUS)
+    assert status.code == "signer" and "`edgefl keys epoch`" in status.reason and len(status.reason) <= REASON
+    assert "keys epoch" in REMEDIES["signer"]
 
 
 def test_i38_a_device_that_took_part_a_while_ago_waits_for_the_separation():

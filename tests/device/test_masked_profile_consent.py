@@ -42,10 +42,11 @@ def hear(session, round) -> list:
     return feed(session, sealed(TOPICS.round, round))
 
 
-def refused(round, why: str, policy: Policy = MASKED, seen: Seen | None = None, code: str = "policy") -> None:
+def refused(round, why: str, policy: Policy = MASKED, seen: Seen | None = None, code: str = "") -> None:
     out = hear(device(policy, seen), round)
     status = last(out, Status, STATUS)
     assert not of(out, StartTraining)
+    code = code or ("policy" if "by this device's owner" in status.reason else "signer")
     assert (status.state, status.code) == ("trouble", code) and why in status.reason, status
     assert any(note.level == ("info" if code == "rests" else "error") and why in note.text for note in of(out, Note))
 

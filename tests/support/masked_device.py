@@ -41,11 +41,12 @@ def hear(session, round, parts=None) -> list:
     return serve(session, feed(session, sealed(TOPICS.round, round)), parts or model_parts(round.version))
 
 
-def refused(round, why: str, policy: Policy = MASKED, seen: Seen | None = None, code: str = "policy"):
-    """The device does not train, and says why."""
+def refused(round, why: str, policy: Policy = MASKED, seen: Seen | None = None, code: str = ""):
+    """The device does not train, and says why. Without a `code`, it is the owner's "policy" if the owner refuses."""
     session, _ = device(policy, seen)
     out = hear(session, round)
     status = last(out, Status, STATUS)
     assert not of(out, StartTraining)
+    code = code or ("policy" if "by this device's owner" in status.reason else "signer")
     assert (status.state, status.code) == ("trouble", code) and why in status.reason, status
     assert any(note.level == ("info" if code == "rests" else "error") and why in note.text for note in of(out, Note))

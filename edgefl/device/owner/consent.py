@@ -12,7 +12,7 @@ from ...protocol.round import Round
 from ...protocol.trouble import Trouble
 from ...protocol.update_header import HIDING
 from ..events import Action, SaveSeen
-from ..trust import Open, Rests
+from ..trust import Lost, Open, Rests
 from .policy import Policy
 
 NOT_MASKED = "the round is not masked: the aggregator would see what this device alone has learned"
@@ -61,7 +61,7 @@ class Consent:
             if not why:  # what is refused is not remembered: its epsilon is never spent
                 self._trust.check_terms(terms, round, now)
         except ProtocolError as error:
-            code = "rests" if isinstance(error, Rests) else "policy"
+            code = {Rests: "rests", Lost: "policy"}.get(type(error), "signer")
             return Trouble(code, str(error).removesuffix(": refused"))
         return _by_owner(why) if why else None
 

@@ -97,7 +97,7 @@ def _own(settings: Settings) -> list[tuple[Any, str]]:
     privacy = settings.privacy
     names, most = privacy.helper_names, most_of(settings)
     return [
-        (not names, "privacy.helpers names no helper: set up one (docs/masked.md)"),
+        (not names, "privacy.helpers names no helper: set up one (docs/helper.md), and name it there"),
         (len(names) > MOST_HELPERS, f"privacy.helpers names {len(names)} helpers, at most {MOST_HELPERS} can be"),
         (len(set(names)) < len(names), "privacy.helpers names a helper twice"),
         (

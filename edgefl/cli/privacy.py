@@ -149,6 +149,7 @@ def _print(found: Proposal) -> None:
     say(f"k, m, b   {terms.least} devices in a sum at least, {terms.bits} bits a number, each device's from "
         f"{-terms.reach} to {terms.reach} ({(2 * terms.reach).bit_length()} bits)")  # fmt: skip
     say(f"\n{found.to_toml()}")
+    say('\nadd to [privacy]: helpers = "NAME", the helper that you have set up (docs/helper.md)')
 
 
 def _tell_strain(found: Proposal) -> None:

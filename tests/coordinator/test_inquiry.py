@@ -197,6 +197,17 @@ def test_of_a_refusal_epsilon_counts_and_no_round(reason):
     assert round_in(out).round == 1 and coordinator.masked.ledger.epsilon == EPSILON
 
 
+def test_a_sum_that_is_refused_says_what_it_has_cost():
+    """Whoever reads the log may stop the aggregator before the budget is gone."""
+    coordinator, _ = begun()
+    out = report(coordinator, nothing_known(coordinator), 1.0)
+    out = feed(coordinator, *answer_of(make_helper(least=6), asked(out)), now=2.0)
+    (text,) = (text for text in warnings(out) if "abandoned" in text)
+    spent = coordinator.masked.ledger.epsilon
+    assert spent and text.endswith(f"; it has cost its epsilon all the same: {spent:.3g} is spent")
+    assert commit_of(out).record.why in text and "cost" not in commit_of(out).record.why
+
+
 def test_a_helper_that_is_silent_is_asked_again_and_named():
     coordinator, _ = begun(watched=True)
     first = coordinator._inquiry.terms

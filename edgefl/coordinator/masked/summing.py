@@ -169,6 +169,12 @@ class Summing(Inquiring):
         self._hear(unmasking, self.round)
         return record
 
+    @property
+    def _cost(self) -> str:
+        """What a round whose sum is not opened has cost. With each one more the budget goes, without a model."""
+        spent = None if self.masked is None else self.masked.spent
+        return "" if spent is None else f"; it has cost its epsilon all the same: {spent.epsilon:.3g} is spent"
+
     def _not_opened(self, why: str, now: float) -> Closed:
         """The round is over without a model."""
         assert self._unmasking is not None and self.tally is not None
@@ -178,7 +184,8 @@ class Summing(Inquiring):
         self._hear(unmasking, self.round)
         self._skip(unmasking, self.round, now)
         if tally.gathering is None:  # else its end is told with that of its orders
-            self._out.append(Note("warning", f"round {self.round} abandoned: {why}", round=self.round))
+            text = f"round {self.round} abandoned: {why}{self._cost}"
+            self._out.append(Note("warning", text, round=self.round))
         record, began_at = unmasking.saved.record, unmasking.began_at
         record = msgspec.structs.replace(
             record, state="abandoned", version=self.version, why=why, seconds=now - tally.opened_at,

@@ -97,6 +97,7 @@ class CoordinatorState:
         self._answered, self.unlisted = Answered(), Unlisted()
         self._inquiry: Inquiry | None = None  # what helpers know is still to be told
         self._inquired = 0  # the epoch of our certificate in which this process was told it
+        self._unheard = False  # a helper has not answered for the last sum
         self._least_round = 0  # that may be opened, as a helper says
         self._asks_operator = ""  # why the federation waits for its operator
         self._ended = ""  # why it has no more rounds

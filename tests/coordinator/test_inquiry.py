@@ -234,6 +234,25 @@ def test_after_a_while_devices_are_told_that_no_round_is_open():
     assert not of(feed(coordinator, Tick(), now=2 * PRIVACY.helper_s), Publish, TOPICS.round)
 
 
+def test_a_helper_that_is_off_line_costs_one_round_and_not_the_budget():
+    """Each round is paid for before helpers are asked for its sum."""
+    coordinator, out = begun(watched=True)
+    helper = make_helper()
+    out = report(coordinator, feed(coordinator, *answer_of(helper, asked(out))), 1.0)
+    out = report(coordinator, feed(coordinator, *answer_of(helper, asked(out)), now=2.0), 3.0)
+    paid, now = coordinator.masked.ledger.epsilon, 3.0
+    while now < 1e5:
+        out = feed(coordinator, Tick(), now=now)
+        now = max(now + 10.0, coordinator.wake_at)
+    assert coordinator.phase == "waiting" and coordinator.masked.ledger.epsilon == paid
+    assert any("before helper north has said what it knows" in line for line in coordinator.summary(now).advice)
+    out = feed(coordinator, Tick(), now=now)
+    out = report(coordinator, feed(coordinator, *answer_of(helper, asked(out)), now=now), now)
+    out = feed(coordinator, *answer_of(helper, asked(out)), now=now)
+    assert (commit_of(out).record.round, commit_of(out).record.state) == (3, "committed")
+    assert opened_by(coordinator, out), "it has answered for this one"
+
+
 def test_a_connection_that_was_lost_and_a_restart_ask_anew():
     coordinator, _ = begun(BOTH)
     feed(coordinator, knows(coordinator), now=1.0)

@@ -49,12 +49,12 @@ def test_a_restored_aggregator_asks_nobody_before_its_first_round_with_noise(mon
 
 def test_a_restored_aggregator_takes_its_round_numbers_again(monkeypatch):
     monkeypatch.setattr(Leads, "_skip", lambda self, *args: None)
-    assert broken(200, known=41) == "I35"
+    assert broken(200, known=7) == "I35"
 
 
 def test_a_restored_aggregator_keeps_to_its_own_ledger(monkeypatch):
     monkeypatch.setattr(MaskedTerms, "hear", lambda self, epsilon, round: [])
-    assert broken(200, known=41) == "I38"
+    assert broken(200, known=165) == "I38"
 
 
 def test_no_helper_is_ever_believed_that_it_knows_more(monkeypatch):
@@ -64,7 +64,7 @@ def test_no_helper_is_ever_believed_that_it_knows_more(monkeypatch):
 
 def test_a_helper_forgets_the_newest_round_that_it_has_opened(monkeypatch):
     monkeypatch.setattr(State, "newest_of", lambda self, run: 0)
-    assert broken(200, known=41) == "I35"
+    assert broken(200, known=7) == "I35"
 
 
 def test_a_sum_that_was_asked_for_before_the_loss_passes_for_one_of_this_epoch(monkeypatch):
@@ -76,7 +76,7 @@ def test_a_sum_that_was_asked_for_before_the_loss_passes_for_one_of_this_epoch(m
         return record
 
     monkeypatch.setattr(Summing, "_add_total", add)
-    assert broken(400, known=389) in ("I38", "I35", "I07")
+    assert broken(700, known=644) in ("I38", "I35", "I20", "I07")
 
 
 def test_devices_forget_in_a_new_epoch_what_they_were_told(monkeypatch):

@@ -1,6 +1,7 @@
 """Inquiring: a round with noise that may be the first one waits for what helpers know (inquiry.py). No I/O.
 
-Part of RoundCoordinator.
+So does one after a sum for which a helper was silent. A round is paid for before helpers are asked, so a helper that is
+off line for a night would cost the whole budget. Part of RoundCoordinator.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ class Inquiring(Leads):
 
     def _inquires(self, mode: Mode, now: float) -> bool:
         """Whether no round may open yet, since helpers have still to say what they know: they are asked."""
-        masked = self.masked
-        due = masked is not None and masked.mechanism is not None and self._may_lead and mode != "evaluate"
-        if masked is None or not due or self._inquired == self.signing.epoch:
+        masked, first = self.masked, self._may_lead and self._inquired != self.signing.epoch
+        due = masked is not None and masked.mechanism is not None and mode != "evaluate"
+        if masked is None or not due or not (first or self._unheard):
             self._inquiry = None
             return False
         inquiry = self._inquiry
@@ -52,7 +53,7 @@ class Inquiring(Leads):
         self._hear_roster(inquiry, where.helper)
         if inquiry.silent:
             return
-        self._inquiry, self._inquired = None, self.signing.epoch
+        self._inquiry, self._inquired, self._unheard = None, self.signing.epoch, False
         self._hear(inquiry, asked_round=0)
         self._skip(inquiry, self.round - 1, now)
 

@@ -135,6 +135,7 @@ class Summing(Inquiring):
         try:
             total = self._unmasking.look(now)
         except NotOpened as error:
+            self._unheard = bool(self._unmasking.silent)
             return self._not_opened(str(error), now)
         if total is None:
             if now >= self._unmasking.wake_at:

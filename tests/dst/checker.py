@@ -180,8 +180,9 @@ class Checker(Witness):
                 replayed = order < host.disk.highest  # also by an earlier process
                 require(not replayed, "I19", "%s goes by round %d again", host.name, now.round)
                 host.disk.highest = order
-        refused = machine.status.trouble is not None and machine.status.trouble.code == "signer"
-        require(not refused, "I20", "%s refuses its own aggregator: %s", host.name, machine.status.trouble)
+        trouble, (_, of_terms) = machine.status.trouble, machine._part.consent._judged or (None, None)
+        refused = trouble is not None and trouble.code == "signer" and trouble != of_terms  # which a loss may bring
+        require(not refused, "I20", "%s refuses its own aggregator: %s", host.name, trouble)
         work = machine.work
         if isinstance(work, UpdateReport):
             queued = len(work._unsent) + len(work._in_flight)

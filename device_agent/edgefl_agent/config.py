@@ -186,9 +186,13 @@ class AgentConfig(Struct, frozen=True, forbid_unknown_fields=True):
     ]
     mqtt: Annotated[MqttConfig, Meta(description="Where updates go.")]
     data: Annotated[DataConfig, Meta(description="What is trained on.")]
-    state_dir: Annotated[str, Meta(description="Folder of what must survive a power cut (agent.db).")] = (
-        "/var/lib/edgefl"
-    )
+    state_dir: Annotated[
+        str,
+        Meta(
+            description="Folder of what must survive a power cut (agent.db); a relative path begins where the program "
+            "is started."
+        ),
+    ] = "/var/lib/edgefl"
     ledger_months: Annotated[
         int,
         Meta(ge=1, le=1200, description="Months for which the ledger keeps what left the device: edgefl-agent sent."),

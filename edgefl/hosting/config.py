@@ -23,7 +23,13 @@ class AggregatorConfig(Settings, frozen=True, forbid_unknown_fields=True, kw_onl
     """aggregator.toml"""
 
     federation: Annotated[str, Meta(description="Name of the federation: a-z, 0-9 and '-'.", examples=["my-fleet"])]
-    model: Annotated[str, Meta(description="The ONNX file to train.", examples=["/srv/edgefl/start.onnx"])]
+    model: Annotated[
+        str,
+        Meta(
+            description="The ONNX file to train; a relative path begins where the program is started.",
+            examples=["/srv/edgefl/start.onnx"],
+        ),
+    ]
     mqtt: Annotated[MqttConfig, Meta(description="Where devices are.")]
     keys: Annotated[KeysConfig, Meta(description="Who may sign.")] = field(default_factory=KeysConfig)
     dashboard: Annotated[DashboardConfig, Meta(description="A page for operators, /api and /metrics.")] = field(
@@ -51,7 +57,8 @@ class AggregatorConfig(Settings, frozen=True, forbid_unknown_fields=True, kw_onl
     state_dir: Annotated[
         str,
         Meta(
-            description="Folder of everything that survives a stop: aggregator.db, model.onnx, history.jsonl, run.json."
+            description="Folder of everything that survives a stop: aggregator.db, model.onnx, history.jsonl, "
+            "run.json; a relative path begins where the program is started."
         ),
     ] = "/var/lib/edgefl-aggregator"
     history_mb: Annotated[

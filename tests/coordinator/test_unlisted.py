@@ -103,7 +103,7 @@ def test_it_is_asked_again_once_the_helper_has_a_newer_roster():
     helper.step(HelpersRoster(numbered(2)), 0.0)
     out = opened(coordinator, helper, report(coordinator, out, 30.0, LEFT), 30.0)
     assert round_in(out).cohort is None
-    assert any("e are asked again" in note.text for note in of(out, Note))
+    assert any("another roster: rounds ask e again" in note.text for note in of(out, Note))
     out = opened(coordinator, helper, report(coordinator, out, 40.0, FIVE), 40.0)
     assert commit_of(out).record.devices == list(FIVE)
 

@@ -61,5 +61,5 @@ class Inquiring(Leads):
         """Devices that the helper may know by now are asked again."""
         serial = asking.rosters.get(helper)
         if serial is not None and (again := self.unlisted.hear(helper, serial)):
-            text = f"helper {helper} has another roster: {some(again)} are asked again"
+            text = f"helper {helper} has another roster: rounds ask {some(again)} again"
             self._out.append(Note("info", text, round=self.round))

@@ -191,6 +191,7 @@ class RoundCoordinator(Rounds):
             return
         if event.epoch > self.signing.epoch:
             self._doubts = ()  # helpers are asked again
+            self._in_vain.over()
         self.signing.signer = event  # what is retained is signed again
         if self.fence.held:
             self._out += [*self.fence.repeat(), self.announcer.publish_manifest()]
@@ -201,6 +202,7 @@ class RoundCoordinator(Rounds):
         """Devices were enrolled or revoked: a revoked one is not heard from now on, neither asked nor waited for."""
         signing.roster = event.roster
         self.unlisted.clear()
+        self._in_vain.over()
         for device in [name for name in self.presence.statuses if not signing.is_enrolled(name)]:
             self.presence.drop(device)
             self.reception.drop(self.tally, device)

@@ -32,6 +32,7 @@ from .devices.resting import Resting
 from .events import Action, Forget, Reconfigured, Rollback
 from .fence import Fence
 from .masked.answered import Answered
+from .masked.in_vain import InVain
 from .masked.inquiry import Inquiry
 from .masked.saved_ask import SavedAsk
 from .masked.terms import MaskedTerms
@@ -98,6 +99,7 @@ class CoordinatorState:
         self._inquiry: Inquiry | None = None  # what helpers know is still to be told
         self._inquired = 0  # the epoch of our certificate in which this process was told it
         self._unheard = False  # a helper has not answered for the last sum
+        self._in_vain = InVain()
         self._least_round = 0  # that may be opened, as a helper says
         self._asks_operator = ""  # why the federation waits for its operator
         self._ended = ""  # why it has no more rounds
@@ -243,6 +245,7 @@ class CoordinatorState:
         """When the rounds want a Tick."""
         if self.phase == "waiting":
             opens = self.readiness.wake_at if self._inquiry is None else self._inquiry.wake_at
+            opens = opens if self._in_vain.until is None else self._in_vain.until
             times = (opens, self.reception.wake_at(None))
             return min((at for at in times if at is not None), default=None)
         if self.phase == "judging":

@@ -128,9 +128,13 @@ def led_to_the_end(rounds: int = 5, **options):
     opened = coordinator.round + 1
     out = old(coordinator, opened, 2.0)
     assert round_in(out).round == opened + 1
+    now = 3.0
     while coordinator.phase == "open":
-        report(coordinator, out, 3.0)
-        out = feed(coordinator, says(coordinator, "few: of 5"), now=4.0)
+        report(coordinator, out, now)
+        out = feed(coordinator, says(coordinator, "few: of 5"), now=now)
+        if not errors(out) and coordinator.phase == "waiting":  # for a while: what was refused has cost epsilon
+            now = coordinator.wake_at
+            out = feed(coordinator, Tick(), now=now)
     return coordinator, out
 
 

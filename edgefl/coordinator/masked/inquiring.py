@@ -1,7 +1,9 @@
 """Inquiring: a round with noise that may be the first one waits for what helpers know (inquiry.py). No I/O.
 
 So does one after a sum for which a helper was silent. A round is paid for before helpers are asked, so a helper that is
-off line for a night would cost the whole budget. Part of RoundCoordinator.
+off line for a night would cost the whole budget. After sums that were refused it waits for a while (in_vain.py).
+
+Part of RoundCoordinator.
 """
 
 from __future__ import annotations
@@ -22,6 +24,9 @@ class Inquiring(Leads):
         """Whether no round may open yet, since helpers have still to say what they know: they are asked."""
         masked, first = self.masked, self._may_lead and self._inquired != self.signing.epoch
         due = masked is not None and masked.mechanism is not None and mode != "evaluate"
+        if masked is not None and due and self._in_vain.waits(masked.helpers, now):
+            self._inquiry = None
+            return True
         if masked is None or not due or not (first or self._unheard):
             self._inquiry = None
             return False

@@ -166,6 +166,7 @@ class Summing(Inquiring):
         for helper, devices in total.unopened:
             self._believe(BOXES, helper, devices, unmasking.saved.entries, now)
         self._unmasking = None
+        self._in_vain.over()
         self._answered.learn(record)
         self._hear(unmasking, self.round)
         return record
@@ -181,6 +182,8 @@ class Summing(Inquiring):
         assert self._unmasking is not None and self.tally is not None
         unmasking, tally = self._unmasking, self.tally
         self._unmasking = None
+        if unmasking.terms.noise.kind != "none":
+            self._in_vain.add(unmasking.terms.helpers, why, unmasking.patience_s, now)
         self.earlier.refuse(tally)
         self._hear(unmasking, self.round)
         self._skip(unmasking, self.round, now)

@@ -70,7 +70,7 @@ class Watching(Candidates, Ordered):
         mismatch = self.readiness.absence.mismatch.advice(self.presence.statuses.values())
         others = advice.of(self.presence, self.admission.barred, roll, needed=needed, topic=self.topics.any_status)
         waits = [text for text in (self._ended, self._asks_operator) if text]
-        return [*waits, *self._silence(), *mismatch, *self.unlisted.advice(), *others]
+        return [*waits, *self._in_vain.advice, *self._silence(), *mismatch, *self.unlisted.advice(), *others]
 
     def _silence(self) -> list[str]:
         """Which helpers a sum, or the first round with noise, waits for. That takes a moment, unless one is away."""

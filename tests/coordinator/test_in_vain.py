@@ -1,0 +1,96 @@
+"""Rounds with noise whose sums a helper refuses, one after the other: each costs epsilon, so they become rare."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from keyed import ROOT, SIGNER, certificate
+from machines import commit_of, feed, status
+from masked_rounds import (
+    FIVE,
+    PRIVACY,
+    answer_of,
+    asked,
+    helper_keys,
+    make_helper,
+    make_masked,
+    nothing_known,
+    party,
+    report,
+    roster,
+    terms_maker,
+)
+
+from edgefl.coordinator.coordinator import RoundCoordinator
+from edgefl.coordinator.events import HelpersRead, RosterRead, SignerRead
+from edgefl.coordinator.masked.in_vain import LONGEST_S
+from edgefl.machine import Connected, Tick
+from edgefl.privacy.ledger import Ledger
+from edgefl.trust.ed25519 import fingerprint
+
+NOISY = msgspec.structs.replace(PRIVACY, noise="independent", sigma=1.0, bits=24)
+
+
+class Refused:
+    """A federation whose helper wants more devices in a sum than there are. It has had so many rounds."""
+
+    def __init__(self, rounds: int, privacy=NOISY) -> None:
+        self.now = 0.0
+        masked = terms_maker(privacy, ledger=Ledger(fingerprint(ROOT.public), NOISY.delta))
+        self.coordinator: RoundCoordinator = make_masked(start={"watched": True, "masked": masked})
+        self.out = feed(self.coordinator, *map(status, FIVE), Connected())
+        if privacy.noise != "none":
+            self.out = nothing_known(self.coordinator)
+        self.opened_at: list[float] = []
+        for _ in range(rounds):
+            self.round()
+
+    def round(self, helper=None) -> list:
+        """The next round, as soon as it opens; what came of it."""
+        while self.coordinator.phase == "waiting":
+            assert self.coordinator.wake_at is not None
+            self.now = max(self.now, self.coordinator.wake_at)
+            self.out = feed(self.coordinator, Tick(), now=self.now)
+        self.opened_at.append(self.now)
+        out = report(self.coordinator, self.out, self.now)
+        self.out = feed(self.coordinator, *answer_of(helper or make_helper(least=6), asked(out)), now=self.now)
+        return self.out
+
+
+def test_the_pause_after_each_round_in_vain_is_twice_as_long():
+    """A budget lasts for days, not for a minute, and the operator is told what to do."""
+    refused = Refused(13)
+    first = PRIVACY.helper_s
+    pauses = [after - before for before, after in zip(refused.opened_at, refused.opened_at[1:], strict=False)]
+    assert pauses == [0.0, *(min(LONGEST_S, first * 2**k) for k in range(11))] and pauses[-1] == LONGEST_S
+    (text,) = (text for text in refused.coordinator.summary(refused.now).advice if "in a row" in text)
+    assert "13 rounds" in text and "few:" in text and "start the aggregator again" in text
+
+
+def test_a_sum_that_is_opened_ends_it():
+    refused = Refused(4)
+    assert commit_of(refused.round(make_helper())).record.state == "committed"
+    assert refused.coordinator.phase == "open" and refused.coordinator.summary(refused.now).advice == []
+    refused.round()
+    assert refused.coordinator.phase == "open", "the first in vain costs no pause"
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        RosterRead(roster()),
+        SignerRead(SIGNER, certificate(serial=2, epoch=2), 2),
+        HelpersRead((party(helper_keys(epoch=2)),), ("a certificate",)),
+    ],
+    ids=lambda event: type(event).__name__,
+)
+def test_what_an_operator_does_about_it_ends_the_pause(event):
+    refused = Refused(4)
+    assert refused.coordinator.phase == "waiting"
+    out = feed(refused.coordinator, event, Tick(), now=refused.now + 1.0)
+    assert refused.coordinator.phase == "open" or asked(out), "or helpers are asked first what they know"
+
+
+def test_without_noise_a_refused_sum_costs_nothing_and_no_round_waits():
+    refused = Refused(6, PRIVACY)
+    assert refused.coordinator.phase == "open" and set(refused.opened_at) == {0.0}

@@ -138,6 +138,10 @@ class Absence:
 
         devices = sorted({*tally.unreported, *skipped} - set(tally.counted))
         text, told = f"{tally.reports} of {max(1, min_reports)} reports", _named(devices, fate)
+        if tally.masked is not None and tally.reports >= max(1, min_reports):
+            text = (
+                f"no group has the {tally.masked.terms.least} devices that a sum needs; lower [privacy] groups: {text}"
+            )
         return f"{text} ({told})" if told else text
 
 

@@ -7,6 +7,7 @@ import pytest
 from keyed import ROOT, SIGNER, certificate
 from machines import commit_of, feed, status
 from masked_rounds import (
+    DEVICES,
     FIVE,
     PRIVACY,
     answer_of,
@@ -14,10 +15,12 @@ from masked_rounds import (
     helper_keys,
     make_helper,
     make_masked,
+    masked_parts,
     nothing_known,
     party,
     report,
     roster,
+    round_in,
     terms_maker,
 )
 
@@ -26,6 +29,7 @@ from edgefl.coordinator.events import HelpersRead, RosterRead, SignerRead
 from edgefl.coordinator.masked.in_vain import LONGEST_S
 from edgefl.machine import Connected, Tick
 from edgefl.privacy.ledger import Ledger
+from edgefl.protocol.terms import Terms
 from edgefl.trust.ed25519 import fingerprint
 
 NOISY = msgspec.structs.replace(PRIVACY, noise="independent", sigma=1.0, bits=24)
@@ -94,3 +98,19 @@ def test_what_an_operator_does_about_it_ends_the_pause(event):
 def test_without_noise_a_refused_sum_costs_nothing_and_no_round_waits():
     refused = Refused(6, PRIVACY)
     assert refused.coordinator.phase == "open" and set(refused.opened_at) == {0.0}
+
+
+def test_a_set_of_which_no_group_could_be_opened_is_not_asked_for_and_costs_nothing():
+    """Helpers would refuse it: each group is a sum of its own, of as many devices as any sum."""
+    privacy = msgspec.structs.replace(NOISY, groups=2, least=2)
+    ledger = Ledger(fingerprint(ROOT.public), NOISY.delta)
+    coordinator = make_masked(start={"masked": terms_maker(privacy, ledger=ledger)}, min_reports=2)
+    out = feed(coordinator, *map(status, DEVICES), Connected()) + nothing_known(coordinator)
+    terms = Terms.read(round_in(out).terms)
+    apart = [min(device for device in DEVICES if terms.group_of(device) == group) for group in range(2)]
+    out = [action for device in apart for action in feed(coordinator, *masked_parts(terms, device), now=1.0)]
+    gone = [feed(coordinator, status(device, "lost"), now=2.0) for device in DEVICES if device not in apart]
+    record = commit_of(gone[-1]).record
+    assert (record.state, record.devices) == ("abandoned", sorted(apart))
+    assert record.why.startswith("no group has the 2 devices that a sum needs; lower [privacy] groups: 2 of 2 reports")
+    assert not asked(out + gone[-1]) and coordinator.masked.ledger.epsilon == 0

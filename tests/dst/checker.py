@@ -31,7 +31,7 @@ from edgefl.settings import Mode
 
 from .keys import NOW, is_keyed, plain
 from .liveness import Liveness
-from .masked import MaskedTruth, masked_terms
+from .masked import MaskedTruth, masked_terms, privacy_of
 from .operator import gate_of, judges
 from .truth import Truth
 from .violation import require
@@ -306,7 +306,8 @@ class Checker(Witness):
             self._rejected(receipt, device, machine)
             return
         scores = self._world.schedule.config.mode_of(receipt.round) == "evaluate"
-        if (scores or receipt.round in self.truth.profiles) and machine.round > receipt.round:
+        scattered = self._world.schedule.masked and privacy_of(self._world.schedule).groups > 1  # may be at its end
+        if (scores or scattered or receipt.round in self.truth.profiles) and machine.round > receipt.round:
             return  # its last receipt and its record are of one step
         tally = machine.tally
         assert device is not None

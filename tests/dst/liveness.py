@@ -81,9 +81,12 @@ class Liveness:
         return done and (world.schedule.lasting.heals or self._keeps_pace(new))
 
     def _is_over(self, machine: RoundCoordinator) -> bool:
-        """Whether all rounds are done that there were to be."""
+        """Whether all rounds are done that there were to be. After a loss some of them may have been left out, and the
+        others have had no sum, since devices rested that had counted in the ones left out: its operator has the word.
+        """
         rounds = self._world.schedule.config.rounds
-        over = machine.phase == "done"
+        misled = bool(self._world.losses) and machine._asks_operator and rounds is not None and machine.round > rounds
+        over = machine.phase == "done" or misled
         require(not over or (rounds is not None and machine.round > rounds), "I07", "done at round %d", machine.round)
         return over
 

@@ -123,7 +123,7 @@ class Unopened(Barring):
             return None
         left = tally.masked.without(devices)
         least = max(unmasking.terms.least, self._config_of(tally).min_reports)
-        if left is None or len(left.entries) < least:
+        if left is None or len(left.entries) < least or not left.is_openable:
             return None
         for device in devices:
             tally.withdraw(device, tally.round)

@@ -8,6 +8,7 @@ RoundCoordinator.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 
 import numpy as np
@@ -47,6 +48,12 @@ class MaskedSum:
     def is_full(self) -> bool:
         """Whether the sum may have no further update."""
         return len(self.entries) >= self.terms.most
+
+    @property
+    def is_openable(self) -> bool:
+        """Whether a group has as many devices as its sum needs: helpers refuse the set else, and it costs epsilon."""
+        sizes = Counter(map(self.terms.group_of, self.entries))
+        return max(sizes.values(), default=0) >= self.terms.least
 
     def add(self, device: str, payload: memoryview, public: bytes) -> None:
         """Add the masked vector of a device with this public key; ProtocolError or CodecError, with nothing changed. A

@@ -176,10 +176,11 @@ class Tally(Shares):
         return [*self.spoilt, *(self.folded if committed else ())]
 
     def record(self, num_params: int, min_reports: int, now: float) -> RoundRecord:
-        """The round's record, if it closes `now`; abandoned if `reports` is below `min_reports`."""
+        """The round's record, if it closes `now`; abandoned if `reports` is below `min_reports`, or if no sum of theirs
+        could be opened."""
         sums, reported = self._sums, self._num_counted + len(self.folded)
         state: State = "committed" if self.mode == "train" else "evaluated"
-        if self.reports < max(1, min_reports):
+        if self.reports < max(1, min_reports) or (self.masked is not None and not self.masked.is_openable):
             state = "abandoned"
         return RoundRecord(
             round=self.round,

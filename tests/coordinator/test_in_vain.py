@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 from keyed import ROOT, SIGNER, certificate
-from machines import commit_of, feed, status
+from machines import commit_of, feed, of, status
 from masked_rounds import (
     DEVICES,
     FIVE,
@@ -27,7 +27,7 @@ from masked_rounds import (
 from edgefl.coordinator.coordinator import RoundCoordinator
 from edgefl.coordinator.events import HelpersRead, RosterRead, SignerRead
 from edgefl.coordinator.masked.in_vain import LONGEST_S
-from edgefl.machine import Connected, Tick
+from edgefl.machine import Connected, Note, Tick
 from edgefl.privacy.ledger import Ledger
 from edgefl.protocol.terms import Terms
 from edgefl.trust.ed25519 import fingerprint
@@ -63,8 +63,11 @@ class Refused:
 
 def test_the_pause_after_each_round_in_vain_is_twice_as_long():
     """A budget lasts for days, not for a minute, and the operator is told what to do."""
-    refused = Refused(13)
+    refused = Refused(2)
+    (text,) = (note.text for note in of(refused.out, Note) if "abandoned" in note.text)
     first = PRIVACY.helper_s
+    assert text.endswith(f"is spent, so the next one waits {first:g} s, or until the aggregator is started again")
+    refused = Refused(13)
     pauses = [after - before for before, after in zip(refused.opened_at, refused.opened_at[1:], strict=False)]
     assert pauses == [0.0, *(min(LONGEST_S, first * 2**k) for k in range(11))] and pauses[-1] == LONGEST_S
     (text,) = (text for text in refused.coordinator.summary(refused.now).advice if "in a row" in text)

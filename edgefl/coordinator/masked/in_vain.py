@@ -21,6 +21,7 @@ class InVain:
 
     def __init__(self) -> None:
         self.until: float | None = None
+        self.pause_s = 0.0  # that began last
         self.rounds, self.why = 0, ""
         self._helpers: Sequence[Party] = ()
 
@@ -28,11 +29,12 @@ class InVain:
         """One more. `patience_s`: how long a helper may take for an answer, and the first pause."""
         self.rounds, self.why, self._helpers = self.rounds + 1, why, helpers
         if self.rounds > 1:
-            self.until = now + min(LONGEST_S, patience_s * 2.0 ** min(self.rounds - 2, 32))
+            self.pause_s = min(LONGEST_S, patience_s * 2.0 ** min(self.rounds - 2, 32))
+            self.until = now + self.pause_s
 
     def over(self) -> None:
         """A sum was opened, or an operator has changed something."""
-        self.until, self.rounds, self.why = None, 0, ""
+        self.until, self.pause_s, self.rounds, self.why = None, 0.0, 0, ""
 
     def waits(self, helpers: Sequence[Party], now: float) -> bool:
         """Whether the next round has to wait still. These helpers, with these keys, would open its sum."""

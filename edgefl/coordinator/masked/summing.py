@@ -174,8 +174,12 @@ class Summing(Inquiring):
     @property
     def _cost(self) -> str:
         """What a round whose sum is not opened has cost. With each one more the budget goes, without a model."""
-        spent = None if self.masked is None else self.masked.spent
-        return "" if spent is None else f"; it has cost its epsilon all the same: {spent.epsilon:.3g} is spent"
+        spent, pause_s = None if self.masked is None else self.masked.spent, self._in_vain.pause_s
+        if spent is None:
+            return ""
+        text = f"; it has cost its epsilon all the same: {spent.epsilon:.3g} is spent"
+        waits = f", so the next one waits {pause_s:g} s, or until the aggregator is started again"
+        return text + waits * (pause_s > 0)
 
     def _not_opened(self, why: str, now: float) -> Closed:
         """The round is over without a model."""

@@ -104,7 +104,7 @@ def test_the_wheel_has_three_names_and_every_module(wheel):
         inside = {str(path.relative_to(ROOT / folder)) for path in (ROOT / folder).rglob("*.py")}
         assert {n.partition("/")[2] for n in names if n.startswith(f"{package}/") and n.endswith(".py")} == inside
     rest = {n for n in names if ".dist-info/" not in n and not n.endswith((".py", ".so"))}
-    rest -= {"edgefl/simulation/profiles.toml"}  # boards and links
+    rest -= {"edgefl/simulation/devices/profiles.toml"}  # boards and links
     page = {f"edgefl/board/assets/{name}" for name in ("page.html", "board.css", "board.js")}
     assert rest == {"edgefl/py.typed", "edgefl/_core.pyi"} | page, "types for those who install it, and the dashboard"
 

@@ -266,7 +266,7 @@ class Checker(Witness):
         elif self._topics.ask_part(action.topic) is not None:
             asked, machine = self._world.aggregator.disk.asked, self._world.aggregator.machine
             durable = asked is not None and asked.record.round == truth.round
-            shows_none = machine.phase == "waiting" and machine._inquiry is not None
+            shows_none = machine.phase != "unmasking" and machine._inquiry is not None
             require(durable or shows_none, "I35", "round %d: a set is asked for that is not durable", truth.round)
         elif action.topic.endswith("/inbox"):
             self._receipt(action)

@@ -8,6 +8,8 @@ noise are in test_dst_noise.py.
 
 from __future__ import annotations
 
+import math
+
 import msgspec
 import numpy as np
 import pytest
@@ -137,7 +139,7 @@ def test_no_helper_is_ever_believed_that_it_knows_more(monkeypatch):
 
 
 def test_a_helper_alone_has_rounds_left_out(monkeypatch):
-    monkeypatch.setattr(Leads, "_is_accounted", lambda *args: True)
+    monkeypatch.setattr(Leads, "_accounts_for", lambda *args: math.inf)
     assert breaks(monkeypatch, "coordinator/test_inquiry::test_the_operator_says_that_so_many_rounds_were_run")
 
 

@@ -126,6 +126,13 @@ class Ledger(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             self.root, self.delta, epsilon, run, round, before=epsilon, highest=self.highest, taken=self.taken
         )  # fmt: skip
 
+    def leave_out(self, run: str, round: int) -> Ledger:
+        """The ledger once a helper has told that it has opened this round, which is after ours. A stretch of the same
+        run goes on: its rounds that were left out are counted as time that has passed, and cost nothing more."""
+        if run == self.run:
+            return msgspec.structs.replace(self, round=round, purpose="")
+        return msgspec.structs.replace(self, run=run, round=round, purpose="", before=self.epsilon, noise=None, times=0)
+
     def refusal(self, budget: float | None, epsilon: float) -> str:
         """Why the federation may not spend up to `epsilon`; "" if it may."""
         if epsilon > MOST_EPSILON:  # no start could read the ledger that devices were told it of

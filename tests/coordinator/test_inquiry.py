@@ -101,7 +101,8 @@ def test_i38_a_restored_aggregator_tells_no_less_than_devices_remember_and_goes_
     out = feed(coordinator, *answer_of(helper, asked(out)), now=1.0)
     assert round_in(out).round == 9 and opened_by(coordinator, out)
     judges(out)
-    (saved, told) = of(out, SaveLedger)
+    (saved, left_out, told) = of(out, SaveLedger)
+    assert left_out.ledger.round == 8
     assert (saved.ledger.epsilon, saved.ledger.round) == (EPSILON, 0) and told.ledger.highest > EPSILON
     (place,) = [at for at, action in enumerate(out) if isinstance(action, Publish) and action.topic == TOPICS.round]
     assert out.index(saved) < place, "it is durable before it is told"
@@ -109,6 +110,16 @@ def test_i38_a_restored_aggregator_tells_no_less_than_devices_remember_and_goes_
     record = commit_of(feed(coordinator, *answer_of(helper, asked(out)), now=3.0)).record
     assert (record.state, record.round) == ("committed", 9) and record.epsilon > EPSILON
     assert coordinator.phase == "open" and coordinator._inquiry is None, "all know the same: nothing is asked"
+
+
+def test_i35_a_round_that_a_helper_tells_of_stays_left_out_though_that_helper_is_restored_then():
+    """And this aggregator was killed before it paid for another round."""
+    coordinator, _ = begun(ledger=Ledger(ROOT_NAME, NOISY.delta, 1.0, RUN, 3, before=1.0))
+    out = feed(coordinator, knows(coordinator, 57, EPSILON), now=1.0)
+    assert round_in(out).round == 58
+    saved = [action.ledger for action in of(out, SaveLedger)]
+    again, _ = begun(ledger=saved[-1])
+    assert round_in(feed(again, knows(again, 4, 2.0), now=1.0)).round == 58
 
 
 def test_i38_another_run_spends_on_from_what_helpers_know_and_begins_with_its_first_round():

@@ -95,6 +95,16 @@ def test_a_ledger_that_was_behind_takes_over_what_a_helper_has_signed():
     assert ledger.hear(1.0, "run", 5) is ledger
 
 
+def test_rounds_that_a_helper_tells_of_are_left_out_and_cost_nothing_by_themselves():
+    ledger = spent(NEW, ONE, 5)
+    for run in ("run", "another"):
+        later = ledger.leave_out(run, 9)
+        assert (later.epsilon, later.run, later.round) == (ledger.epsilon, run, 9)
+        with pytest.raises(StoreError, match="noise is never added to round 9 again"):
+            later.spend(ONE, run, 9, "a set")
+        assert later.spend(ONE, run, 10, "a set").epsilon == pytest.approx(spent(NEW, ONE, 6).epsilon, rel=1e-6)
+
+
 def test_a_new_folder_takes_over_what_another_run_has_spent():
     ledger = spent(NEW, ONE, 9)
     fresh = NEW.hear(ledger.epsilon, "run", 9)

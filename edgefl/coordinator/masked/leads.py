@@ -97,6 +97,8 @@ class Leads(Unopened):
         self._answered.led = True
         last = min(newest, max(told, over + LEAP)) if accounted == inf else newest
         self._least_round = last + 1 if rounds is None else min(last + 1, rounds)  # the last of all is run
+        if self.masked is not None:  # on disk too: the helper may be restored itself before a round is paid for
+            self._out += self.masked.leave_out(self._least_round - 1)
         text = f"a helper has opened round {newest}, so this aggregator was restored from a backup"
         self._out.append(Note("warning", f"{text}: round {self._least_round} is next", round=self.round))
 

@@ -191,6 +191,12 @@ class MaskedTerms:
             heard = msgspec.structs.replace(heard, taken=heard.taken + heard.epsilon - self.ledger.epsilon)
         return self._write(heard)
 
+    def leave_out(self, round: int) -> list[SaveLedger]:
+        """Helpers have opened rounds up to this one: it has no noise again."""
+        if self.ledger is None or self.mechanism is None or self.next_round > round:
+            return []
+        return self._write(self.ledger.leave_out(self._run, round))
+
     def settle(self) -> list[SaveLedger]:
         """A sum was opened: helpers know what we do, so what was taken over at their word is spent."""
         return [] if self.ledger is None else self._write(msgspec.structs.replace(self.ledger, taken=0.0))

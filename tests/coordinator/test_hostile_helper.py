@@ -5,15 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 from machines import commit_of, feed
-from masked_rounds import (
-    DEVICES,
-    answer_of,
-    asked,
-    helper_keys,
-    make_helper,
-    open_masked,
-    sent,
-)
+from masked_rounds import DEVICES, answer_of, asked, helper_keys, make_helper, open_masked, sent
 
 from edgefl.errors import ProtocolError
 from edgefl.masking.exchange import read_answer

@@ -11,12 +11,7 @@ from machines import open_round as open_unbounded
 
 from edgefl.coordinator.events import LateUpdate, ReloadedLate, Rollback
 from edgefl.coordinator.updates.claims import Claims, Counted
-from edgefl.coordinator.updates.influence import (
-    Bound,
-    Influence,
-    median,
-    norm_of,
-)
+from edgefl.coordinator.updates.influence import Bound, Influence, median, norm_of
 from edgefl.errors import ProtocolError
 from edgefl.machine import Connected, Note, Publish, Tick
 from edgefl.protocol.inbox import Inbox

@@ -27,12 +27,7 @@ from machines import (
 from edgefl.coordinator.devices.quarantine import Quarantine, Suspect
 from edgefl.coordinator.events import Answered, Release, SaveSuspects
 from edgefl.coordinator.signing import Open
-from edgefl.coordinator.updates.noise import (
-    MESSAGES,
-    MUTE_S,
-    REFUSALS,
-    Noise,
-)
+from edgefl.coordinator.updates.noise import MESSAGES, MUTE_S, REFUSALS, Noise
 from edgefl.coordinator.updates.refused import MOST, NAMED, Refused
 from edgefl.machine import Connected, Note, Received, Tick, WallTime
 from edgefl.protocol.signed_update import NotSigned

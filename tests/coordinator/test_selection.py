@@ -9,17 +9,7 @@ from collections import Counter
 import msgspec
 import numpy as np
 import pytest
-from machines import (
-    commit_of,
-    feed,
-    make_coordinator,
-    make_manifest,
-    make_update,
-    report,
-    round_in,
-    run_out,
-    status,
-)
+from machines import commit_of, feed, make_coordinator, make_manifest, make_update, report, round_in, run_out, status
 
 from edgefl import simulate
 from edgefl.coordinator import selection

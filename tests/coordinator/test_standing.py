@@ -8,14 +8,7 @@ import random
 import msgspec
 import pytest
 
-from edgefl.coordinator.devices.standing import (
-    LEAST_WAIT_S,
-    PATIENCE,
-    QUICK_S,
-    SLACK,
-    Outcome,
-    Standing,
-)
+from edgefl.coordinator.devices.standing import LEAST_WAIT_S, PATIENCE, QUICK_S, SLACK, Outcome, Standing
 from edgefl.history_record import RoundRecord
 from edgefl.protocol.round import MAX_UNEARNED, UNEARNED_ROUNDS
 

@@ -9,14 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgefl.device.owner.budget import (
-    HEAD,
-    RESERVE_BYTES,
-    STEPS,
-    Budget,
-    Limits,
-    Spent,
-)
+from edgefl.device.owner.budget import HEAD, RESERVE_BYTES, STEPS, Budget, Limits, Spent
 from edgefl.machine import WallClock, WallTime
 from edgefl.settings.hours import Hours
 

@@ -25,9 +25,7 @@ from machines import (
     publish_model,
     received,
 )
-from machines import (
-    serve as serve_messages,
-)
+from machines import serve as serve_messages
 
 from edgefl.coordinator.model.downlink import Payload
 from edgefl.coordinator.model.retained_model import RetainedModel

@@ -14,12 +14,7 @@ from edgefl.core.params import params_to_bytes
 from edgefl.core.plan import Node, Param, Plan
 from edgefl.core.trainer import Trainer
 from edgefl.device.events import TrainJob
-from edgefl.device.owner.policy import (
-    OPEN,
-    STRICT,
-    OwnersWord,
-    Policy,
-)
+from edgefl.device.owner.policy import OPEN, STRICT, OwnersWord, Policy
 from edgefl.device.training import train_update
 from edgefl.errors import PolicyError
 from edgefl.protocol.approval import plan_id, room

@@ -10,16 +10,7 @@ import pytest
 from keyed import SIGNER, THIEF, TODAY, sealed, signed_round
 from machines import FEDERATION, PLAN, RUN, STATUS, TOPICS, P, feed, last, make_session, of, serve
 from masked_device import MASKED, device, hear, masked_round, refused
-from masked_rounds import (
-    DEVICES,
-    MANIFEST,
-    PRIVACY,
-    device_key,
-    helper_certificate,
-    helper_keys,
-    party,
-    terms_maker,
-)
+from masked_rounds import DEVICES, MANIFEST, PRIVACY, device_key, helper_certificate, helper_keys, party, terms_maker
 
 from edgefl.coordinator.absence import REASON
 from edgefl.core.trainer import Trainer

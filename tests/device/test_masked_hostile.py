@@ -9,15 +9,7 @@ import pytest
 from keyed import receipt_of, sealed, signed_round
 from machines import PARAMS, RUN, STATUS, TOPICS, feed, last, model_parts, of, serve
 from masked_device import MASKED, device, hear, masked_round, refused
-from masked_rounds import (
-    MANIFEST,
-    PRIVACY,
-    helper_certificate,
-    helper_keys,
-    party,
-    terms_maker,
-    vector,
-)
+from masked_rounds import MANIFEST, PRIVACY, helper_certificate, helper_keys, party, terms_maker, vector
 
 from edgefl.device.events import Failed, Outbox, SaveSeen, StartTraining, Trained
 from edgefl.device.owner.policy import Policy

@@ -14,12 +14,7 @@ from masked_rounds import device_key
 from edgefl.device.events import Failed, Outbox, SaveSeen, SaveUpdate, StartTraining, Trained, TrainJob
 from edgefl.device.owner.allowance import HEADER_BYTES
 from edgefl.device.owner.budget import Limits
-from edgefl.device.owner.policy import (
-    OPEN,
-    STRICT,
-    OwnersWord,
-    Policy,
-)
+from edgefl.device.owner.policy import OPEN, STRICT, OwnersWord, Policy
 from edgefl.device.training import train_update
 from edgefl.device.trust import Keys, Seen
 from edgefl.machine import Connected, Note, WallTime

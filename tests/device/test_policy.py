@@ -27,12 +27,7 @@ from edgefl.core.params import params_to_bytes
 from edgefl.core.trainer import Trainer
 from edgefl.device.events import Approved, DataStamp, Failed, SavePlan, StartTraining, TrainJob
 from edgefl.device.owner.effort import flops_of, steps_of
-from edgefl.device.owner.policy import (
-    OPEN,
-    STRICT,
-    OwnersWord,
-    Policy,
-)
+from edgefl.device.owner.policy import OPEN, STRICT, OwnersWord, Policy
 from edgefl.device.training import train_update
 from edgefl.errors import PolicyError
 from edgefl.machine import Connected, Subscribe, Tick

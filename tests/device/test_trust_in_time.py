@@ -17,14 +17,7 @@ from keyed import (
     starts,
     train,
 )
-from machines import (
-    BLOB,
-    STATUS,
-    feed,
-    last,
-    make_manifest,
-    of,
-)
+from machines import BLOB, STATUS, feed, last, make_manifest, of
 
 from edgefl.device.events import DropUpdate, Failed, SaveSeen, StartTraining, Trained
 from edgefl.machine import Connected, WallTime

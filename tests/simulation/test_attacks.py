@@ -11,13 +11,7 @@ import edgefl
 from edgefl.errors import UsageError
 from edgefl.simulation.devices import attacks
 from edgefl.simulation.devices.adversary import MARGIN_S, Adversary
-from edgefl.simulation.devices.attacks import (
-    KINDS,
-    Attack,
-    Known,
-    craft,
-    furthest,
-)
+from edgefl.simulation.devices.attacks import KINDS, Attack, Known, craft, furthest
 from edgefl.simulation.devices.faults import Faults
 
 RNG = np.random.default_rng(4)

@@ -6,14 +6,7 @@ import pytest
 
 import edgefl
 from edgefl.errors import UsageError
-from edgefl.simulation.devices.faults import (
-    DAY_S,
-    HOUR_S,
-    KINDS,
-    LASTING,
-    Faults,
-    Handicap,
-)
+from edgefl.simulation.devices.faults import DAY_S, HOUR_S, KINDS, LASTING, Faults, Handicap
 from edgefl.simulation.devices.line import QUICK, Line
 
 DEVICES = [f"dev-{i}" for i in range(30)]

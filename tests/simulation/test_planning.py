@@ -18,14 +18,7 @@ from edgefl.settings import Settings
 from edgefl.simulation.devices.world import World
 from edgefl.simulation.plan import trials
 from edgefl.simulation.plan.planned_bytes import _shortest
-from edgefl.simulation.plan.planning import (
-    UPDATE_BYTES,
-    Candidate,
-    Ground,
-    balance,
-    estimate,
-    invented,
-)
+from edgefl.simulation.plan.planning import UPDATE_BYTES, Candidate, Ground, balance, estimate, invented
 from edgefl.simulation.split.shifts import spread
 
 DEVICES = 40

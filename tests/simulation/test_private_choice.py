@@ -10,15 +10,7 @@ import pytest
 from conftest import ROOT
 
 from edgefl.cli.main import main
-from edgefl.simulation.privacy.choice import (
-    DISTANCE,
-    FITTING,
-    HOPELESS,
-    LONGEST,
-    helps,
-    strain,
-    suggest,
-)
+from edgefl.simulation.privacy.choice import DISTANCE, FITTING, HOPELESS, LONGEST, helps, strain, suggest
 from edgefl.simulation.privacy.terms import Goal, propose
 
 pytest.importorskip("dp_accounting")

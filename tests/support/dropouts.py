@@ -11,16 +11,7 @@ from collections.abc import Mapping
 from functools import cache
 
 from machines import TOPICS, commit_of, feed, of, status
-from masked_rounds import (
-    PRIVACY,
-    asked,
-    expected,
-    make_helper,
-    make_masked,
-    masked_parts,
-    no_noise,
-    round_in,
-)
+from masked_rounds import PRIVACY, asked, expected, make_helper, make_masked, masked_parts, no_noise, round_in
 
 from edgefl.coordinator.events import Commit, SaveAsk
 from edgefl.coordinator.masked.saved_ask import SavedAsk

@@ -14,14 +14,7 @@ from ...errors import UsageError
 from ...history_record import RoundRecord
 from ...machine import Note, Publish
 from ...protocol.topics import check_device_id
-from ..events import (
-    Answered,
-    Erase,
-    Forget,
-    Pause,
-    Resume,
-    SavePaused,
-)
+from ..events import Answered, Erase, Forget, Pause, Resume, SavePaused
 from .barring import Barring
 
 MOST_PAUSED = 10_000

@@ -27,15 +27,7 @@ from statistics import median
 
 from ...history_record import RoundRecord
 from ...protocol.round import MAX_UNEARNED, UNEARNED_ROUNDS
-from .earned import (
-    LATE,
-    LIKE_MOST,
-    NEVER,
-    NO_UPDATE,
-    REFUSED,
-    Entry,
-    parsed,
-)
+from .earned import LATE, LIKE_MOST, NEVER, NO_UPDATE, REFUSED, Entry, parsed
 
 PATIENCE = 10.0
 QUICK_S = 1.0

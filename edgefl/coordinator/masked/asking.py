@@ -10,12 +10,7 @@ import msgspec
 
 from ...errors import ProtocolError
 from ...machine import Publish
-from ...masking.exchange import (
-    Answer,
-    Ask,
-    answer_bound,
-    read_answer,
-)
+from ...masking.exchange import Answer, Ask, answer_bound, read_answer
 from ...protocol.envelope import Envelope, Kind
 from ...protocol.parts import Assembler, Splitter
 from ...protocol.terms import Party, Terms

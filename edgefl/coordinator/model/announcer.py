@@ -20,12 +20,7 @@ from ...protocol.messages import RETAINED_LIMIT, encode
 from ...protocol.parts import fitting_part_bytes
 from ...protocol.round import Round
 from ...protocol.terms import FEATURE
-from ...protocol.topics import (
-    BASE_SLOT,
-    ROOT,
-    SKELETON_SLOT,
-    Topics,
-)
+from ...protocol.topics import BASE_SLOT, ROOT, SKELETON_SLOT, Topics
 from ...settings import RoundSettings
 from ..events import Action
 from ..updates.pace import Pacing

@@ -15,12 +15,7 @@ from ...machine import Note, Received
 from ...protocol.inbox import Verdict
 from ...protocol.messages import decode
 from ..closing import Candidate, Closed, Closing
-from ..events import (
-    Answered,
-    Evaluate,
-    Evaluated,
-    Rollback,
-)
+from ..events import Answered, Evaluate, Evaluated, Rollback
 from ..state import CoordinatorState
 from ..updates.tally import Tally
 

@@ -23,19 +23,9 @@ import numpy as np
 from ...core.columns import Columns
 from ...core.plan import Plan
 from ...errors import ProtocolError
-from ...profiles import (
-    Bin,
-    ColumnProfile,
-    LabelProfile,
-    Profile,
-)
+from ...profiles import Bin, ColumnProfile, LabelProfile, Profile
 from ...protocol import statistics
-from ...protocol.statistics import (
-    BINS,
-    MOST_LABELS,
-    Counts,
-    Statistics,
-)
+from ...protocol.statistics import BINS, MOST_LABELS, Counts, Statistics
 from ...protocol.update_header import UpdateHeader
 from ...settings import FeatureSettings
 

@@ -19,12 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...masking.vector import Mean
-from ...profiles import (
-    Bin,
-    ColumnProfile,
-    LabelProfile,
-    Profile,
-)
+from ...profiles import Bin, ColumnProfile, LabelProfile, Profile
 from ...protocol.profile_terms import MOMENTS
 from ...protocol.terms import Terms
 from .summed import SummedProfile

@@ -14,12 +14,7 @@ import numpy as np
 from ...masking import profile as masking
 from ...masking.profile import Pooled
 from ...masking.vector import Mean
-from ...profiles import (
-    Bin,
-    ColumnProfile,
-    LabelProfile,
-    Profile,
-)
+from ...profiles import Bin, ColumnProfile, LabelProfile, Profile
 from ...protocol.profile_terms import ProfileTerms
 from ...protocol.statistics import Column
 from ...protocol.terms import Terms

@@ -33,16 +33,7 @@ from ..devices.quarantine import Quarantine, Suspect
 from ..events import Action, SaveSuspects
 from ..signing import Open
 from .credits import header_for
-from .influence import (
-    Bound,
-    Influence,
-    Reach,
-    TooMuch,
-    Weigh,
-    all_examples,
-    as_long,
-    norm_of,
-)
+from .influence import Bound, Influence, Reach, TooMuch, Weigh, all_examples, as_long, norm_of
 from .noise import MUTE_S, Noise
 from .refused import MOST, Refused
 

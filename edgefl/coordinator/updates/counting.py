@@ -27,13 +27,7 @@ from .earlier_rounds import EarlierRounds
 from .held_back import HeldBack
 from .influence import TooMuch
 from .late_table import LateTable
-from .receipts import (
-    EARNED,
-    NOT_KEPT,
-    OWES,
-    Receipts,
-    note_of,
-)
+from .receipts import EARNED, NOT_KEPT, OWES, Receipts, note_of
 from .tally import Tally
 
 

@@ -19,15 +19,7 @@ import msgspec
 
 from ...errors import ProtocolError
 from ...machine import Publish, Subscribe, Unsubscribe
-from ...protocol.fleet import (
-    EVERY_S,
-    MAX_PAGES,
-    FleetPage,
-    Summary,
-    decode_summary,
-    encode_page,
-    encode_summary,
-)
+from ...protocol.fleet import EVERY_S, MAX_PAGES, FleetPage, Summary, decode_summary, encode_page, encode_summary
 from ...protocol.topics import Topics
 from ..events import Action
 from .roll import Roll

@@ -6,18 +6,8 @@ Nothing here changes a round. A coordinator that nobody watches, such as that of
 from __future__ import annotations
 
 from ... import __version__
-from ...machine import (
-    Flow,
-    Sent,
-    Tick,
-    WallTime,
-)
-from ...protocol.fleet import (
-    MAX_WAITS,
-    DeviceRow,
-    OpenRound,
-    Summary,
-)
+from ...machine import Flow, Sent, Tick, WallTime
+from ...protocol.fleet import MAX_WAITS, DeviceRow, OpenRound, Summary
 from ..devices.ordered import Ordered
 from ..events import Event
 from ..model.candidates import Candidates

@@ -14,13 +14,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from ...codecs import Codec
-from ...core.params import (
-    DIGEST,
-    digest_of,
-    params_from_bytes,
-    params_to_bytes,
-    sha256_of,
-)
+from ...core.params import DIGEST, digest_of, params_from_bytes, params_to_bytes, sha256_of
 from ...errors import CodecError
 from ...machine import Note, Subscribe
 from ...protocol.manifest import Manifest
@@ -31,12 +25,7 @@ from ..patience import Patience
 from ..shelf import Proven, Shelf
 from .blob_fetch import WINDOW, BlobFetch
 from .frozen import Frozen
-from .way import (
-    BASE,
-    Piece,
-    onward,
-    shortest,
-)
+from .way import BASE, Piece, onward, shortest
 
 PATIENCE_S = 30.0  # before asking again, if nothing moves
 OTHER_BYTES = 64 * 1024  # that may arrive beside the parts that were asked for

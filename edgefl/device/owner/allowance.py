@@ -8,21 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ...machine import (
-    Publish,
-    Received,
-    Subscribe,
-    Unsubscribe,
-)
+from ...machine import Publish, Received, Subscribe, Unsubscribe
 from ...protocol.round import Round
 from ...protocol.topics import Topics
 from ...protocol.trouble import Trouble
-from ..events import (
-    Action,
-    Event,
-    SaveSpent,
-    TrainJob,
-)
+from ..events import Action, Event, SaveSpent, TrainJob
 from ..work import Terms
 from .budget import PACKET_BYTES, Budget, Refusal
 

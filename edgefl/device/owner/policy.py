@@ -19,22 +19,12 @@ import numpy as np
 
 from ...core.params import l2_norm
 from ...errors import PolicyError
-from ...protocol.approval import (
-    approved_by,
-    describe,
-    plan_id,
-    short,
-)
+from ...protocol.approval import approved_by, describe, plan_id, short
 from ...protocol.manifest import Manifest
 from ...protocol.terms import Terms
 from ...protocol.trouble import Trouble
 from ..events import Action, SavePlan
-from .effort import (
-    batches_of,
-    flops_of,
-    seen_of,
-    steps_of,
-)
+from .effort import batches_of, flops_of, seen_of, steps_of
 
 Plans = Literal["pinned", "ask", "first", "any"]
 

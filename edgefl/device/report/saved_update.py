@@ -16,15 +16,7 @@ from ...protocol.inbox import Receipt
 from ...protocol.round import UNEARNED_ROUNDS, Round
 from ...protocol.terms import Terms, digest_of
 from ...protocol.update_header import HIDING, UpdateHeader
-from ..events import (
-    Action,
-    DropUpdate,
-    MarkCounted,
-    Origin,
-    Outbox,
-    SaveUpdate,
-    Trained,
-)
+from ..events import Action, DropUpdate, MarkCounted, Origin, Outbox, SaveUpdate, Trained
 from ..slots import Slot
 
 

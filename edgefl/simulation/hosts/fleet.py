@@ -39,12 +39,7 @@ from ...coordinator.events import (
     SaveSuspects,
 )
 from ...history_record import RoundRecord
-from ...machine import (
-    Connected,
-    Note,
-    Publish,
-    WallTime,
-)
+from ...machine import Connected, Note, Publish, WallTime
 from ...privacy.ledger import SaveLedger
 from ...protocol.messages import RETAINED_LIMIT, decode
 from ...protocol.round import Round

@@ -6,17 +6,7 @@ from collections.abc import Callable
 from itertools import count
 from typing import Any
 
-from ...machine import (
-    A,
-    E,
-    Event,
-    Note,
-    Publish,
-    Received,
-    Sent,
-    Subscribe,
-    Unsubscribe,
-)
+from ...machine import A, E, Event, Note, Publish, Received, Sent, Subscribe, Unsubscribe
 from ...transports.memory import MemoryBroker
 from ..clock import VirtualClock
 from ..devices.adversary import Adversary

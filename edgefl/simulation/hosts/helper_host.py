@@ -6,15 +6,7 @@ import numpy as np
 
 from ...core.seeds import derived_seed
 from ...helper import events
-from ...helper.events import (
-    Find,
-    Found,
-    JobDone,
-    Keys,
-    Open,
-    SaveOpened,
-    SaveState,
-)
+from ...helper.events import Find, Found, JobDone, Keys, Open, SaveOpened, SaveState
 from ...helper.helper import Helper
 from ...helper.least import Least
 from ...helper.noise import Draw

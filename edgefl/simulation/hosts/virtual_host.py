@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 from ...hosting.host import Host
-from ...machine import (
-    A,
-    E,
-    Event,
-    Tick,
-)
+from ...machine import A, E, Event, Tick
 from ..clock import VirtualClock
 
 

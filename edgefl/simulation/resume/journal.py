@@ -29,12 +29,7 @@ from ...coordinator.events import Evaluated
 from ...core.params import params_sha256
 from ...data import Dataset, digest
 from ...device.training import LocalUpdate
-from ...errors import (
-    EdgeFLError,
-    StoreError,
-    UsageError,
-    path_of,
-)
+from ...errors import EdgeFLError, StoreError, UsageError, path_of
 from ...history import Run
 from ...history_record import RoundRecord
 from ...onnx.model import Model

@@ -29,14 +29,7 @@ from ...core.seeds import derived_seed
 from ...data import Dataset
 from ...errors import UsageError, nearest
 from .arguments import MOST
-from .partitions import (
-    Partition,
-    Parts,
-    find,
-    is_shared,
-    labels_of,
-    split,
-)
+from .partitions import Partition, Parts, find, is_shared, labels_of, split
 
 PLUS = re.compile(r"\+(?=[A-Za-z])")  # and not that of 1e+6
 MOST_GAIN = 30.0  # of the exponent, so that a large S alone does not overflow

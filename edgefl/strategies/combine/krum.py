@@ -9,12 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...errors import UsageError
-from ..rule import (
-    Facts,
-    Rule,
-    chosen,
-    smallest,
-)
+from ..rule import Facts, Rule, chosen, smallest
 
 
 class Krum(Rule):

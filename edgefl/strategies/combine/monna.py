@@ -10,12 +10,7 @@ import numpy as np
 
 from ...errors import UsageError
 from ..fit import Fit
-from ..rule import (
-    Facts,
-    Rule,
-    chosen,
-    smallest,
-)
+from ..rule import Facts, Rule, chosen, smallest
 
 
 class Monna(Rule):

@@ -18,12 +18,7 @@ from ...errors import CodecError, UsageError
 from ..base import Site, State, Update
 from ..fit import Fit
 from ..mix import Mix
-from ..rule import (
-    Facts,
-    Rule,
-    Weights,
-    product,
-)
+from ..rule import Facts, Rule, Weights, product
 from .kept import Kept
 
 # Where a codec leaves most coordinates out, most values of a column are 0, and so is their median. MNIST, 20 devices,

@@ -105,6 +105,7 @@ class RoundCoordinator(Rounds):
             case HelpersRead():
                 if self.masked is not None:
                     self.masked.adopt(event.parties, event.certificates)
+                    self._maybe_open(now)
             case Reconfigured():
                 self._next_settings = event
                 self._maybe_open(now)
@@ -213,6 +214,7 @@ class RoundCoordinator(Rounds):
                 self.bulletin.hurry(page, now)
         self._out.append(self.announcer.subscribe_statuses())  # of new ones a status may be there already
         self._maybe_close(now)
+        self._maybe_open(now)
 
     # Messages
 

@@ -94,7 +94,7 @@ def test_a_sum_that_is_opened_ends_it():
 def test_what_an_operator_does_about_it_ends_the_pause(event):
     refused = Refused(4)
     assert refused.coordinator.phase == "waiting"
-    out = feed(refused.coordinator, event, Tick(), now=refused.now + 1.0)
+    out = feed(refused.coordinator, event, now=refused.now + 1.0)
     assert refused.coordinator.phase == "open" or asked(out), "or helpers are asked first what they know"
 
 

@@ -209,7 +209,7 @@ def test_of_a_refusal_epsilon_counts_and_no_round(reason):
 
 
 def test_a_sum_that_is_refused_says_what_it_has_cost():
-    """Whoever reads the log may stop the aggregator before the budget is gone."""
+    """An operator who reads the log can stop the aggregator before the budget is gone."""
     coordinator, _ = begun()
     out = report(coordinator, nothing_known(coordinator), 1.0)
     out = feed(coordinator, *answer_of(make_helper(least=6), asked(out)), now=2.0)

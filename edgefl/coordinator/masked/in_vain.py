@@ -3,8 +3,8 @@
 A round is paid for before helpers are asked, since one may open its sum and its answer be lost. So a helper that
 refuses every sum, say because it lacks the newest roster, would spend a whole budget in a minute, and no model would
 come of it. Only an operator can mend that. So the second round in vain is followed by a pause, and each one after it by
-a pause of twice the length. A pause ends early with what an operator does about it: another roster here, other keys of
-a helper, the next epoch of our certificate, or another start.
+a pause of twice the length. A pause ends early if the operator changes what helpers judge by: our roster, a helper's
+keys, or the epoch of our certificate. It also ends with a restart.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ LONGEST_S = 3600.0
 
 
 class InVain:
-    """`until`: no round with noise opens before; None: one may. `rounds` in a row were in vain, the last for `why`."""
+    """`until`: when the pause ends before which no round with noise opens; None outside a pause. `pause_s`: how long
+    the last pause is. `rounds` in a row were in vain, the last one because of `why`."""
 
     def __init__(self) -> None:
         self.until: float | None = None
@@ -37,7 +38,7 @@ class InVain:
         self.until, self.pause_s, self.rounds, self.why = None, 0.0, 0, ""
 
     def waits(self, helpers: Sequence[Party], now: float) -> bool:
-        """Whether the next round has to wait still. These helpers, with these keys, would open its sum."""
+        """Whether the next round, whose sum these helpers are to open, still has to wait. Other keys end the pause."""
         if self.until is not None and list(helpers) != list(self._helpers):
             self.over()
         if self.until is not None and now >= self.until:

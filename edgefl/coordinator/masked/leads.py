@@ -10,7 +10,7 @@ shows when a helper refuses a set.
 The aggregator makes a round's set and its epsilon durable before it asks. A database that was lost or restored needs
 the next epoch of the aggregator's certificate: devices go by no round that goes back, and helpers by no second run. So
 a helper may lead until the first sum that is asked for and opened in an epoch; then all know the same, and a record
-says so (answered.py). A sum that a backup still waits for is none of them: its answer may be one that was kept. From
+says so (answered.py). A sum that a backup still waits for does not count: its answer may be one that was kept. From
 then on nobody but this aggregator asks: what a helper signs beyond our ledger is not taken over. That is so of a helper
 too that is added within the epoch, and may truly know of more, since it has served before. Only its operator can tell
 it from a liar, and the next epoch is the operator's word for it.

@@ -145,7 +145,7 @@ def with_constant(
 
 
 def _aligned(node: onnx.NodeProto, const: Const, layout: Layout, rank: int) -> tuple[int, ...]:
-    """The constant's shape with as many axes as the value has; ModelError if it is none that each sample can have."""
+    """The constant's shape with as many axes as the value has; ModelError if not every sample can have it."""
     given = const.array
     if given.dtype != np.float32:
         raise refuse(node, f"its constant {const.name!r} is {given.dtype}: export the model in float32")

@@ -91,6 +91,7 @@ class Rounds(Watching, Profiling, Summing):
         number."""
         if self.masked is not None and self.masked.mechanism is not None:
             self.round = max(self.round, self.masked.next_round)
+        self._leave_out_told()
         self.round = first = max(self.round, self._least_round)
         least = max(1, self.config.min_reports)
         self._rest(least)
@@ -155,6 +156,8 @@ class Rounds(Watching, Profiling, Summing):
         text = f"round {self.round} open: {len(opening.asked)} of {len(present)} devices asked{what}"
         self._out.append(Note("info", text, round=self.round))
         self._out += self._waits.note(self.round, opening)
+        if self.presence.lacks_manifest:
+            self._out.append(self.announcer.publish_manifest())
         self._out.append(self._publish_round(now))
         self._out += self.reception.ask_held(self.tally)
         self._out += self.fence.look_again()

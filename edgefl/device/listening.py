@@ -21,6 +21,8 @@ from .work import Terms
 class Listening(SessionState):
     """Each method adds what the host has to do to the step's actions."""
 
+    _lacking: Round | None = None  # the last one whose manifest has not come
+
     def _on_message(self, event: Received, now: float) -> None:
         self._reporting.receive(len(event.payload))
         if not event.payload:  # a retained message was cleared
@@ -159,8 +161,17 @@ class Listening(SessionState):
             named, self._unnamed = self._unnamed, None
             self._accept(named, now)
             return
-        if round.manifest != self._heard_manifest:  # the broker's queue may have been full, and dropped it
-            self._part.out.append(Subscribe((self.topics.manifest,)))
+        if round.manifest != self._heard_manifest:
+            self._lack_manifest(round)
         self._part.consider(now)
         if self.status.is_missed(round, self.device) and self._part.online:
             self._part.out += self.status.answer(self._part.out)
+
+    def _lack_manifest(self, round: Round) -> None:
+        """The manifest that the round names has not come: the broker's queue may have been full, and dropped it. If it
+        has not come by the next round, the retained one is lost, or somebody has replaced it: the aggregator is told,
+        and publishes it again."""
+        last, self._lacking = self._lacking, round
+        if last is not None and last.manifest == round.manifest and last.round != round.round:
+            self._refuse(Trouble("missing", "the manifest that rounds name has not come"))
+        self._part.out.append(Subscribe((self.topics.manifest,)))

@@ -169,8 +169,8 @@ class PrivacySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Meta(
             ge=0,
             le=2**32 - 1,
-            description="The newest round of this run that helpers have opened. It is for a restored aggregator that "
-            "waits until its operator says that so many rounds were run.",
+            description="The newest round of this run that helpers have opened: rounds up to it are left out. For "
+            "a restored aggregator that waits until its operator says that so many rounds were run.",
             examples=[15],
         ),
     ] = 0

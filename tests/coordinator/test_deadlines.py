@@ -13,6 +13,7 @@ from machines import (
     make_update,
     of,
     open_round,
+    received,
     report,
     round_in,
     run_out,
@@ -20,12 +21,13 @@ from machines import (
     word_to,
 )
 
-from edgefl.coordinator.events import Commit, LateUpdate, ReloadedLate, ReloadLate, SaveLate
+from edgefl.coordinator.events import Commit, LateUpdate, Pause, ReloadedLate, ReloadLate, Resume, SaveLate
 from edgefl.coordinator.updates import late_table
 from edgefl.coordinator.updates.late_table import LateTable
 from edgefl.coordinator.updates.receipts import NOT_KEPT
 from edgefl.machine import Connected, Note, Publish, Tick
 from edgefl.protocol.inbox import Receipt
+from edgefl.protocol.messages import Status
 from edgefl.protocol.update_header import UpdateHeader
 
 
@@ -290,3 +292,18 @@ def test_i06_a_start_learns_which_late_updates_are_kept_before_any_round_adds_th
     feed(coordinator, ReloadedLate([LateUpdate("b", 1, 0, 1, make_update())]))
     assert coordinator.phase == "waiting" and coordinator.reception.late_table.keeps("b", 1)
     assert not coordinator.reception.late_table.keeps("b", 2)
+
+
+def test_i07_the_manifest_comes_with_each_round_while_a_device_says_that_it_lacks_it():
+    """Not at once, for each device that says so: anybody could have it sent to all as often as they liked."""
+    coordinator = open_round("a", "b", min_reports=1)
+    lacks = received(TOPICS.status("b"), Status("trouble", 1, reason="it has not come", code="missing"))
+    assert not of(feed(coordinator, lacks), Publish, TOPICS.manifest)
+    out = report(coordinator, "a")
+    topics = [message.topic for message in of(out, Publish)]
+    assert topics.index(TOPICS.manifest) < topics.index(TOPICS.round)
+    feed(coordinator, Pause("", "b", "it only says so"))
+    assert not of(report(coordinator, "a", round=2, version=1), Publish, TOPICS.manifest)
+    feed(coordinator, Resume("", "b"), status("b", boot=2))
+    out = [*report(coordinator, "a", round=3, version=2), *report(coordinator, "b", round=3, version=2)]
+    assert round_in(out).round == 4 and not of(out, Publish, TOPICS.manifest)

@@ -127,7 +127,7 @@ def led_to_the_end(rounds: int = 5, **options):
     coordinator, _ = restored(rounds=rounds, **options)
     opened = coordinator.round + 1
     out = old(coordinator, opened, 2.0)
-    assert round_in(out).round == opened + 1
+    assert round_in(out).round == opened + max(1, coordinator.masked.settings.separation)
     now = 3.0
     while coordinator.phase == "open":
         report(coordinator, out, now)
@@ -162,6 +162,17 @@ def test_with_correlated_noise_it_is_told_to_begin_another_run():
     config = msgspec.structs.replace(coordinator.config, rounds=30)
     (end,) = of(feed(coordinator, Reconfigured(config, coordinator.gate.settings), now=5.0), Finished)
     assert "of 7: correlated noise is accounted for these rounds alone" in end.reason
+
+
+def test_a_start_after_the_last_round_that_correlated_noise_is_for_ends_as_any_other():
+    """Seed 1009136: it could not account for the round after it, and did not start."""
+    banded = msgspec.structs.replace(NOISY, noise="banded", band=2, separation=2, share=1.0)
+    ledger = Ledger(fingerprint(ROOT.public), NOISY.delta)
+    maker = terms_maker(banded, ledger=ledger, rounds=7)
+    spent = ledger.spend(maker.mechanism, RUN, 1, "the first").spend(maker.mechanism, RUN, 7, "the last")
+    again = make_masked(rounds=7, start={"masked": terms_maker(banded, ledger=spent, rounds=7), "attempt": 2})
+    (end,) = of(feed(again, *map(status, FIVE), Connected()), Finished)
+    assert end.reason == "7 rounds are done"
 
 
 def test_a_profile_that_is_ordered_meanwhile_is_refused_by_what_it_would_wait_for():

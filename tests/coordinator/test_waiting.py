@@ -360,6 +360,19 @@ def test_one_late_update_earns_once():
     assert not coordinator.standing.is_worth("c")
 
 
+@pytest.mark.parametrize("policy", [{}, FOLD], ids=["dropped", "folded"])
+def test_i07_a_late_update_that_is_too_long_proves_nothing_against_its_device(policy):
+    """Seed 1007029: its round had asked for statistics, and the aggregator was restored from a backup since."""
+    coordinator = demoted(**policy)
+    parts = update_parts("c", bytes(100_000), round=2, version=1)
+    out = feed(coordinator, *parts, *parts, now=12.0)
+    assert not coordinator.admission.noise.muted and "c" in coordinator.presence.present()
+    assert word_to(out, "c") == Receipt(2, 1, "rejected", TOO_LATE, folded=coordinator.round), "it sends it no more"
+    parts = update_parts("a", bytes(100_000), round=coordinator.round, version=coordinator.version)
+    feed(coordinator, *parts, now=13.0)
+    assert "a" in coordinator.admission.noise.muted, "of the open round, no honest device sends it"
+
+
 def test_a_late_update_that_did_count_is_told_so():
     """Its receipt was lost. A device that took it for dropped would add what encoding lost to the next update."""
     coordinator = demoted()

@@ -246,6 +246,20 @@ def test_a_manifest_that_was_lost_on_the_way_is_asked_for_again():
     assert ask in give(session, make_round(4, manifest=make_manifest(run="1" * 16)))
 
 
+def test_i07_a_device_says_that_the_manifest_has_not_come_by_the_second_round_that_names_it():
+    """Seed 1005443: somebody had replaced the one that the broker keeps, and the others needed none."""
+    session = make_session()
+    feed(session, Connected())
+    assert not of(give(session, make_round()), Publish), "it may be on its way"
+    assert not of(give(session, make_round(attempt=2)), Publish), "nor is the same round another one"
+    said = last(give(session, make_round(2, attempt=2)), Status, STATUS)
+    assert (said.state, said.code) == ("trouble", "missing")
+    assert not of(give(session, make_round(3, attempt=2)), Publish), "once"
+    assert last(give(session, MANIFEST), Status, STATUS).state in ("ready", "training")
+    other = make_manifest(run="1" * 16)
+    assert not of(give(session, make_round(4, attempt=2, manifest=other)), Publish, STATUS)
+
+
 def test_a_manifest_that_was_refused_is_not_asked_for_again():
     session = make_session(max_model_bytes=100)
     feed(session, Connected())

@@ -428,9 +428,6 @@ class Checker(Witness):
         require(not replaced, "I06", "%s overwrites its update", host.name)
         self._made_in[host.name, digest_of(outbox.blob)] = epoch_of(host)
 
-    def wiped(self, host: DeviceHost) -> None:
-        self.masked.noise.wiped(host.name)
-
     def profiles(self, host: AggregatorHost, profile: Profile) -> None:
         if self._world.schedule.masked:
             self.masked.profiled(profile)

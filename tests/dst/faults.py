@@ -119,7 +119,6 @@ class Faults:
         device = self._device()
         device.die("its disk is gone")
         device.disk = DeviceDisk()
-        self._world.checker.wiped(device)
 
     def _stop_device(self) -> None:
         """SIGTERM: last words, and no will."""

@@ -12,7 +12,7 @@ round is asked for in vain, at most, by each process; a device goes by no round 
 and rounds commit again, within a bound (liveness.py).
 
 Not promised, so not done: both databases, the aggregator's and its only helper's, lost before either has seen what the
-other one knew. And a device whose disk was wiped may count before its time if the aggregator has lost its last round.
+other one knew.
 """
 
 from __future__ import annotations

@@ -165,7 +165,6 @@ class MaskedTruth:
         self._has_gone_back, self._pending = False, 0
         self._before = 0  # the newest round of this run that was opened before the database went back
         self._in_vain = 0  # sets of such rounds that this process has asked for
-        self._last_round = schedule.noisy.rounds
 
     # What goes back with a database (losses.py)
 
@@ -193,9 +192,8 @@ class MaskedTruth:
 
     def announced(self, round: Round) -> None:
         """I35: no round with noise is open that is not after all that were opened before the database went back, since
-        helpers have told of them; but where there is no further round, the last one is (masked/leads.py)."""
-        again = self.noise and round.terms and round.round <= self._before
-        again = again and round.round not in (self._pending, self._last_round)
+        helpers have told of them."""
+        again = self.noise and round.terms and round.round <= self._before and round.round != self._pending
         require(not again, "I35", "round %d opens, and round %d was opened", round.round, self._before)
 
     def asked(self, saved: SavedAsk) -> None:

@@ -122,13 +122,12 @@ class Opening:
 
 @dataclass(frozen=True)
 class Shown:
-    """The devices of a set that helpers were asked for. `lost`: with a database; `forgot`: those that were wiped."""
+    """The devices of a set that helpers were asked for. `lost`: with a database."""
 
     run: str
     round: int
     devices: frozenset[str]
     lost: bool = False
-    forgot: frozenset[str] = frozenset()
 
 
 class NoiseTruth:
@@ -146,7 +145,6 @@ class NoiseTruth:
         self._helpers: dict[Key, float] = {}  # epsilon, by the helper's ledger
         self._asks: list[Shown] = []
         self._told_in: set[int] = set()  # rounds that devices were told epsilon of
-        self._uncounted: frozenset[str] = frozenset()  # devices that count before their time, and nobody knows
         self._others = 0  # the same, and paid for, that were lost with a database
         self._least, self._pending = 0.0, 0  # what no round tells less than, but one that a backup waited for
         self._reported: dict[int, frozenset[str]] = {}  # the same, of rounds whose end is durable
@@ -170,10 +168,6 @@ class NoiseTruth:
         self._others += len(before - self._paid)
         self._least, self._pending = epsilon, pending
         self._asks = [replace(one, lost=one.lost or one.round not in known) for one in self._asks]
-
-    def wiped(self, device: str) -> None:
-        """The device's disk is gone."""
-        self._asks = [replace(one, forgot=one.forgot | {device}) for one in self._asks]
 
     # What the helper has drawn
 
@@ -209,8 +203,7 @@ class NoiseTruth:
         self._helpers[key] = ledger.epsilon
         rho = rho_of(terms)
         self._cost.update({one.entry.device: rho for place in noise for one in job.groups[place]})
-        spent = [rho for device, rho in self._cost.items() if device not in self._uncounted]
-        self._spent[key] = max(spent, default=0.0)
+        self._spent[key] = max(self._cost.values(), default=0.0)
 
     # What the aggregator asks and tells
 
@@ -221,9 +214,7 @@ class NoiseTruth:
             if other.run != run or not 0 < abs(round - other.round) < self._noisy.separation:
                 continue
             again = devices & other.devices
-            unknown = again & other.forgot if other.lost else frozenset()  # to anybody
-            self._uncounted |= unknown
-            require(again == unknown, "I38", "%r are in rounds %d and %d", sorted(again), other.round, round)
+            require(not again, "I38", "%r are in rounds %d and %d", sorted(again), other.round, round)
         self._asks = [one for one in self._asks if one.lost or (one.run, one.round) != (run, round)]
         self._asks.append(Shown(run, round, devices))
         if self._noisy:

@@ -51,8 +51,5 @@ class Witness:
     def profiles(self, host: AggregatorHost, profile: Profile) -> None:
         """About to be shown to the operator."""
 
-    def wiped(self, host: DeviceHost) -> None:
-        """A device has lost its disk."""
-
     def drops(self, host: DeviceHost, applied: bool) -> None:
         """The saved update is about to be dropped."""

@@ -12,10 +12,12 @@ from dst.__main__ import failures
 from dst.losses import COUNTED, LOST, RESTORED, is_lossy
 from masked_schedules import SCHEDULES, broken
 
+from edgefl.coordinator.devices.presence import Presence
 from edgefl.coordinator.masked.inquiring import Inquiring
 from edgefl.coordinator.masked.leads import Leads
 from edgefl.coordinator.masked.summing import Summing
 from edgefl.coordinator.masked.terms import MaskedTerms
+from edgefl.coordinator.updates.reception import Reception
 from edgefl.device.listening import Listening
 from edgefl.device.seen import Seen
 from edgefl.helper.state import State
@@ -87,3 +89,30 @@ def test_devices_forget_in_a_new_epoch_what_they_were_told(monkeypatch):
 def test_devices_go_on_with_what_they_have_made_in_the_epoch_before(monkeypatch):
     monkeypatch.setattr(Listening, "_start_over", lambda self: None)
     assert broken(200, known=39) != ""
+
+
+def test_devices_of_a_sum_that_nobody_remembers_do_not_rest(monkeypatch):
+    def leave_out(self, last, why):
+        self._answered.led, self._least_round = True, last + 1
+        self._out += self.masked.leave_out(last)
+
+    monkeypatch.setattr(Leads, "_leave_out_rounds", leave_out)
+    assert broken(known=1005105) == "I38"
+
+
+def test_what_the_operator_says_counts_only_where_a_helper_says_it_too(monkeypatch):
+    monkeypatch.setattr(Leads, "_leave_out_told", lambda self: None)
+    assert broken(known=1007916) == "I35"
+
+
+def test_a_manifest_that_somebody_has_replaced_is_not_published_again(monkeypatch):
+    monkeypatch.setattr(Presence, "lacks_manifest", False)
+    assert broken(known=1005443) == "I07"
+
+
+def test_a_late_update_that_is_too_long_is_blamed_on_its_device(monkeypatch):
+    def blame(self, error, *args):
+        raise error
+
+    monkeypatch.setattr(Reception, "_of_another_kind", blame)
+    assert broken(known=1007029) == "I07"

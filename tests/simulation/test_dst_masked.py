@@ -140,12 +140,12 @@ def test_no_helper_is_ever_believed_that_it_knows_more(monkeypatch):
 
 def test_a_helper_alone_has_rounds_left_out(monkeypatch):
     monkeypatch.setattr(Leads, "_accounts_for", lambda *args: math.inf)
-    assert breaks(monkeypatch, "coordinator/test_inquiry::test_the_operator_says_that_so_many_rounds_were_run")
+    assert breaks(monkeypatch, "coordinator/test_doubts::test_the_operator_says_that_so_many_rounds_were_run")
 
 
 def test_a_helper_alone_spends_a_budget(monkeypatch):
     monkeypatch.setattr(MaskedTerms, "doubt", lambda *args: "")
-    assert breaks(monkeypatch, "coordinator/test_inquiry::test_not_half_after_half_either")
+    assert breaks(monkeypatch, "coordinator/test_doubts::test_not_half_after_half_either")
 
 
 def test_masks_are_not_taken_away(monkeypatch):

@@ -139,4 +139,4 @@ def test_a_device_is_taken_to_be_in_the_first_round_alone(monkeypatch):
         return msgspec.structs.replace(original(self, noise, run, round, purpose), times=1)
 
     monkeypatch.setattr(Ledger, "spend", spend)
-    assert broken(40) == "I38"
+    assert broken(40) in ("I38", "I07")  # too little is told, or devices that count more refuse what is told

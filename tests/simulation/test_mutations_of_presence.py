@@ -41,7 +41,8 @@ def test_a_device_that_was_wiped_is_believed_only_at_its_next_start(monkeypatch)
         return self.boot < known.boot and (self.is_farewell or self.boot // STARTS == known.boot // STARTS)
 
     monkeypatch.setattr(Status, "is_older_than", is_older)
-    assert broken(known=1003195) == "I07"
+    named = "coordinator/test_gone::test_i07_a_device_whose_disk_was_restored_or_wiped_is_believed_when_it_lives"
+    assert breaks(monkeypatch, named, before=Status("lost", STARTS + 3), state="ready")
 
 
 def test_an_update_proves_nothing_of_a_device_that_is_taken_for_gone(monkeypatch):

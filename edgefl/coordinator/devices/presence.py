@@ -145,6 +145,11 @@ class Presence:
         return (status.present or status.code == "rests") and (status.fresh or not self._only_fresh)
 
     @property
+    def lacks_manifest(self) -> bool:
+        """Whether a device says that the manifest of our rounds has not come."""
+        return any(status.code == "missing" and not self._is_out(name) for name, status in self.statuses.items())
+
+    @property
     def without_news(self) -> int:
         """How many devices are present whose data are not new, where that matters."""
         return sum(status.present and not self._is_wanted(status) for status in self.statuses.values())

@@ -94,13 +94,25 @@ class Leads(Unopened):
             what = f"round {newest}{of_all} was opened, for which neither our records nor the time since account"
             self._doubt(asking.opened_by, what, f"opened = {newest}")
             return
-        self._answered.led = True
         last = min(newest, max(told, over + LEAP)) if accounted == inf else newest
-        self._least_round = last + 1 if rounds is None else min(last + 1, rounds)  # the last of all is run
-        if self.masked is not None:  # on disk too: the helper may be restored itself before a round is paid for
-            self._out += self.masked.leave_out(self._least_round - 1)
-        text = f"a helper has opened round {newest}, so this aggregator was restored from a backup"
-        self._out.append(Note("warning", f"{text}: round {self._least_round} is next", round=self.round))
+        self._leave_out_rounds(
+            last, f"a helper has opened round {newest}, so this aggregator was restored from a backup"
+        )
+
+    def _leave_out_told(self) -> None:
+        """Leave the rounds out that were opened, as the operator says: a helper may have been restored meanwhile."""
+        if self.masked is not None and (last := self.masked.settings.opened) >= self.round:
+            self._leave_out_rounds(last, f"[privacy] opened says that helpers have opened round {last}")
+
+    def _leave_out_rounds(self, last: int, why: str) -> None:
+        """`last` was opened. With noise the devices in its sum rest after it, and one whose disk was wiped since does
+        not know that it does; nor do we, so all may rest."""
+        assert self.masked is not None
+        self._answered.led = True
+        self._least_round = last + max(1, self.masked.settings.separation)
+        # On disk too: the helper may be restored itself before a round is paid for.
+        self._out += self.masked.leave_out(self._least_round - 1)
+        self._out.append(Note("warning", f"{why}: round {self._least_round} is next", round=self.round))
 
     def _accounts_for(self, rounds: int | None, now: float) -> float:
         separation = 1 if self.masked is None else self.masked.settings.separation

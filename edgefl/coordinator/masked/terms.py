@@ -19,7 +19,7 @@ from ...errors import ProtocolError, UsageError
 from ...history_record import RoundRecord
 from ...masking.propose import propose
 from ...masking.update import bound
-from ...privacy import MOST_EPSILON
+from ...privacy import MOST_EPSILON, accountant
 from ...privacy.accountant import Mechanism
 from ...privacy.clipping import ClipState
 from ...privacy.ledger import ROUNDING, Ledger, SaveLedger
@@ -61,7 +61,7 @@ class MaskedTerms:
         if settings.noise != "none":
             self._fit_noise()
             self.mechanism = Mechanism.of(self._noise, self._numbers["norm2"])
-            self._epsilon(self.next_round)  # or UsageError, if it can't be computed here
+            accountant.epsilon(self.mechanism.rho(1), settings.delta)  # or UsageError, if it can't be computed here
         self._longest = bound(self._checked("train"))
         if self.profiles.mechanism is not None:
             self._checked("profile")

@@ -89,11 +89,11 @@ class Reception:
     ) -> list[Action]:  # fmt: skip
         """Add one part of an update of the round `own`; `round` is open, or the next one if `tally` is None."""
         envelope, device = _envelope(where, event), where.device
-        if (error := _unfit(own, where, envelope)) is not None:
+        if (misfit := _unfit(own, where, envelope)) is not None:
             if own is tally or envelope.part:
-                raise error
+                raise misfit
             # Else its device would repeat the update as long as late ones are accepted.
-            return self.receipts.reject(where, error, envelope.version)
+            return self.receipts.reject(where, misfit, envelope.version)
         self._presence.prove(device)
         if tally is not None:
             tally.receive(device, len(event.payload))
@@ -104,7 +104,12 @@ class Reception:
             self._held.add(device, where.round, now)
             return []
         self._make_room(tally, device, where.round)
-        blob = own.intake.add(device, envelope, now)
+        try:
+            blob = own.intake.add(device, envelope, now)
+        except ProtocolError as error:
+            if own is tally:
+                raise
+            return self._of_another_kind(error, where, event, round)
         if blob is None:
             return self.ask(tally, now)
         self._signing.check(device, where.round, own.version, blob)
@@ -131,7 +136,10 @@ class Reception:
             return self._tell(where, event, round)
         if self._standing.settled(device, number) is not None or not self.credits.knows(number, envelope.version):
             return self._tell(where, event, round)
-        blob = self.credits.add(device, envelope, now)
+        try:
+            blob = self.credits.add(device, envelope, now)
+        except ProtocolError as error:
+            return self._of_another_kind(error, where, event, round)
         if blob is None:
             return self.ask(tally, now)
         self._signing.check(device, number, envelope.version, blob)
@@ -152,6 +160,14 @@ class Reception:
             return [self.receipts.counted(where, into)]
         counted = self._standing.settled(where.device, where.round)
         return [self.receipts.counted(where, where.round) if counted else self.receipts.too_late(where, into=into)]
+
+    def _of_another_kind(self, error: ProtocolError, where: UpdateTopic, event: Received, into: int) -> list[Action]:
+        """An update of an earlier round is longer than that round's can be. The round was of another kind if this
+        aggregator was restored from a backup since. So that proves nothing against the device, which would repeat the
+        update: it is told that the round is over."""
+        if error.code != "size":
+            raise error
+        return self._tell(where, event, into)
 
     def ask_held(self, tally: Tally) -> list[Action]:
         """A round has opened: ask for the updates that no round could receive meanwhile."""

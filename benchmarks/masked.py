@@ -70,11 +70,11 @@ def times(params: int) -> dict[str, float]:
             own = terms(params, share, transform)
             label = name if transform == "subset" else f"{name}, hadamard"
             q = vector.quantize(delta, 1, own, rng.bytes).q
-            blob = update.mask(q, own, "dev-1", DEVICE)
+            blob = update.mask(q.copy(), own, "dev-1", DEVICE)
             sent, acc = update.read(blob, own), np.zeros(own.length, np.uint32)
             found[f"device {label}: integers"] = median_ms(lambda own=own: vector.quantize(delta, 1, own, rng.bytes))
             found[f"device {label}: mask, pack, seal"] = median_ms(
-                lambda own=own, q=q: update.mask(q, own, "dev-1", DEVICE)
+                lambda own=own, q=q: update.mask(q.copy(), own, "dev-1", DEVICE)
             )
             found[f"device {label}"] = median_ms(
                 lambda own=own: update.mask(vector.quantize(delta, 1, own, rng.bytes).q, own, "dev-1", DEVICE)

@@ -68,8 +68,10 @@ def draw(terms: Terms) -> NDArray[np.int64]:
 
 
 def take(x: Floats, terms: Terms) -> Floats:
-    """(d,) of x (P,)."""
+    """(d,) of x (P,); x itself where all of it is sent."""
     moving = terms.params - terms.whole
+    if terms.transform == "subset" and terms.coordinates == terms.params:
+        return x
     if terms.transform == "subset":
         return np.concatenate((x[:moving][draw(terms)], x[moving:]))
     rotated = np.zeros(drawn_from(terms), np.float32)

@@ -67,27 +67,33 @@ def framed(boxes: tuple[bytes, ...]) -> bytes:
 def mask(
     q: NDArray[np.int32], terms: Terms, device: str, key: SigningKey | None, randomness: masks.Randomness = os.urandom
 ) -> bytes:
-    """The payload of q (L,), under a fresh mask for each helper; without a key, `signed` completes it."""
-    total, boxes = ring.of(q, terms.bits), []
+    """The payload of q (L,), under a fresh mask for each helper; without a key, `signed` completes it. q is used up:
+    masks are added in place, since it may be as long as the model."""
+    bare = _unsigned(np.ascontiguousarray(q, np.int32).view(np.uint32), terms, device, randomness)
+    return bare if key is None else signed(bare, key)
+
+
+def _unsigned(total: ring.Ring, terms: Terms, device: str, randomness: masks.Randomness) -> bytes:
+    """The payload of a vector modulo 2^32, with zeros for a signature."""
+    boxes = []
     for helper in terms.helpers:
         seed = masks.new_seed(randomness)
         masks.add(total, seed, terms.digest, helper.name, device)
         boxes.append(sealed.seal(seed, terms.digest, device, from_text(helper.box)))
-    wire, packed = framed(tuple(boxes)), ring.pack(total, terms.bits)
-    salt = randomness(SALT_BYTES)
-    bare = b"%b%b%b%c%b%b" % (terms.digest, bytes(SIGNATURE_BYTES), salt, len(boxes), wire, packed)
-    return bare if key is None else signed(bare, key)
+    wire, salt = framed(tuple(boxes)), randomness(SALT_BYTES)
+    packed = ring.pack(total, terms.bits)
+    return b"%b%b%b%c%b%b" % (terms.digest, bytes(SIGNATURE_BYTES), salt, len(boxes), wire, packed)
 
 
 def signed(payload: bytes, key: SigningKey) -> bytes:
     """The payload that `mask` has made without a key, with its signature: what trains has no key."""
-    at = _AT_BOXES
+    at, whole = _AT_BOXES, memoryview(payload)  # whose slices are no copies: a vector may be as long as the model
     for _ in range(payload[_AT_HELPERS]):
         at += _LENGTH_BYTES + int.from_bytes(payload[at : at + _LENGTH_BYTES], "little")
     digest, salt = payload[:_AT_SIGNATURE], payload[_AT_SALT:_AT_HELPERS]
     boxes_sha256 = sha256(payload[_AT_BOXES:at]).digest()
-    said = sealed.statement_of(digest, sealed.salted(salt, payload[at:]), boxes_sha256)
-    return digest + key.sign(said) + payload[_AT_SALT:]
+    said = sealed.statement_of(digest, sealed.salted(salt, whole[at:]), boxes_sha256)
+    return b"".join((digest, key.sign(said), whole[_AT_SALT:]))
 
 
 def read(payload: bytes | memoryview, terms: Terms) -> MaskedUpdate:

@@ -143,7 +143,7 @@ def profile_answer(
 
 
 def _sealed(q: np.ndarray, terms: Terms, device: str, salt: object, nonsense: bool) -> bytes:
-    payload = mask(q, terms, device, None, Drawn(f"{device} {salt}"))
+    payload = mask(q.copy(), terms, device, None, Drawn(f"{device} {salt}"))
     if nonsense:
         begins, ends = _AT_BOXES + 2, len(payload) - terms.packed_bytes
         payload = payload[:begins] + Drawn(f"nonsense {salt}")(ends - begins) + payload[ends:]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -122,7 +122,7 @@ class Opening:
 
 @dataclass(frozen=True)
 class Shown:
-    """The devices of a set that helpers were asked for. `lost`: with a database."""
+    """The devices of a set that helpers were asked for, or have opened. `lost`: with a database."""
 
     run: str
     round: int
@@ -144,6 +144,7 @@ class NoiseTruth:
         self._most = 0.0  # rho of the noise of one round, at most
         self._helpers: dict[Key, float] = {}  # epsilon, by the helper's ledger
         self._asks: list[Shown] = []
+        self._opened: list[Shown] = []
         self._told_in: set[int] = set()  # rounds that devices were told epsilon of
         self._others = 0  # the same, and paid for, that were lost with a database
         self._least, self._pending = 0.0, 0  # what no round tells less than, but one that a backup waited for
@@ -189,7 +190,8 @@ class NoiseTruth:
         return found, after
 
     def opened(self, opening: Opening, noise: dict[int, Integers], ledger: Ledger | None) -> None:
-        """It is durable, and about to leave. I34: a round has one noise, for one set. I38: no noise is of two sums."""
+        """It is durable, and about to leave. I34: a round has one noise, for one set. I38: no noise is of two sums, and
+        no device in two that are too near."""
         job = opening.job
         round, terms = job.terms.round, job.terms
         key = terms.run, round
@@ -199,6 +201,9 @@ class NoiseTruth:
             known = self._seen.setdefault(one.tobytes(), key)
             require(known == key, "I38", "round %d has the noise of %r", round, known)
         self.used[key] = noise
+        shown = Shown(*key, frozenset(one.entry.device for place in noise for one in job.groups[place]))
+        self._are_apart(shown, self._opened)  # those too that were lost with a database
+        self._opened.append(shown)
         assert ledger is not None
         self._helpers[key] = ledger.epsilon
         rho = rho_of(terms)
@@ -210,15 +215,17 @@ class NoiseTruth:
     def asked(self, saved: SavedAsk) -> None:
         """I38: no device is in two rounds between which there are fewer than the separation."""
         run, round, devices = saved.terms.run, saved.record.round, frozenset(saved.entries)
-        for other in self._asks:
-            if other.run != run or not 0 < abs(round - other.round) < self._noisy.separation:
-                continue
-            again = devices & other.devices
-            require(not again, "I38", "%r are in rounds %d and %d", sorted(again), other.round, round)
+        self._are_apart(Shown(run, round, devices), [one for one in self._asks if not one.lost])
         self._asks = [one for one in self._asks if one.lost or (one.run, one.round) != (run, round)]
         self._asks.append(Shown(run, round, devices))
         if self._noisy:
             require(round in self._paid, "I38", "round %d is asked for, and not paid for", round)
+
+    def _are_apart(self, new: Shown, others: Iterable[Shown]) -> None:
+        for other in others:
+            if other.run == new.run and 0 < abs(new.round - other.round) < self._noisy.separation:
+                again = new.devices & other.devices
+                require(not again, "I38", "%r are in rounds %d and %d", sorted(again), other.round, new.round)
 
     def rests(self, round: int, device: str = "") -> bool:
         """Whether a device rests in that round, or this one, since it has reported in one before, whatever became of

@@ -31,7 +31,7 @@ CERTIFICATE = SignerCertificate.of(KEY.public, federation="plant", serial=1, epo
 def seeds() -> list[bytes]:
     q = np.arange(TERMS.length, dtype=np.int32) - 9
     seed = iter(hashlib.sha256(bytes([i])).digest() for i in range(9))
-    payload = update.mask(q, TERMS, "dev-1", KEY, lambda size: next(seed)[:size])
+    payload = update.mask(q.copy(), TERMS, "dev-1", KEY, lambda size: next(seed)[:size])
     sent = update.read(payload, TERMS)
     entries = tuple(Entry(f"dev-{i}", sent.packed_sha256, sent.signature, sent.boxes) for i in "12")
     ask = exchange.seal_ask(Ask(TERMS.text, 1, entries), "north", 7, KEY, CERTIFICATE)

@@ -97,10 +97,10 @@ def test_seeds_are_fresh_from_the_randomness_and_of_256_bits():
     own = masked.terms((masked.helper("north"), masked.helper("south")))
     q = masked.vector(own, np.random.default_rng(0))
     for _ in range(3):
-        update.mask(q, own, "dev-00", masked.device_key("dev-00"), randomness)
+        update.mask(q.copy(), own, "dev-00", masked.device_key("dev-00"), randomness)
     assert asked == [32] * 9  # two seeds and a salt each
     with pytest.raises(ValueError, match="randomness of 31"):
-        update.mask(q, own, "dev-00", masked.device_key("dev-00"), lambda size: bytes(size - 1))
+        update.mask(q.copy(), own, "dev-00", masked.device_key("dev-00"), lambda size: bytes(size - 1))
 
 
 def test_streams_differ_by_seed_terms_helper_and_device():

@@ -26,7 +26,7 @@ KEY = masked.device_key("dev-1")
 
 
 def payload(own=OWN) -> bytes:
-    return update.mask(Q, own, "dev-1", KEY)
+    return update.mask(Q.copy(), own, "dev-1", KEY)
 
 
 def test_a_payload_is_read_back():
@@ -41,7 +41,7 @@ def test_a_payload_is_read_back():
 
 
 def test_the_longest_name_fits_the_bound():
-    made = update.mask(Q, OWN, "d" * 64, KEY)
+    made = update.mask(Q.copy(), OWN, "d" * 64, KEY)
     assert len(made) == update.bound(OWN) and update.read(made, OWN)
 
 
@@ -143,7 +143,7 @@ def test_i15_bytes_that_are_no_box_are_refused(data, place):
 def test_a_box_key_of_low_order_is_refused():
     own = masked.terms((replace(HELPERS[0].party, box=to_text(bytes(32))),))
     with pytest.raises(ProtocolError, match="box key that can't be"):
-        update.mask(Q, own, "dev-1", KEY)
+        update.mask(Q.copy(), own, "dev-1", KEY)
 
 
 def test_boxes_of_one_seed_differ():
@@ -161,7 +161,7 @@ def test_a_helper_cant_try_vectors():
     """It knows the mask, so at few bits it could try all vectors. The digest that it is shown is of a salt too."""
     own = masked.terms(params=1, coordinates=1, bits=6, reach=2, grid=1.0)
     q = np.array([1, 1, 1, 1, 1, 1], np.int32)
-    made = update.read(update.mask(q, own, "dev-1", KEY), own)
+    made = update.read(update.mask(q.copy(), own, "dev-1", KEY), own)
     north = masked.helper()
     seed = sealed.open_sealed(made.boxes[0], own.digest, "dev-1", north.public, north.private)
     for guess in range(-2, 3):
@@ -171,7 +171,7 @@ def test_a_helper_cant_try_vectors():
         tried = ring.pack(total, own.bits)
         assert hashlib.sha256(tried).digest() != made.packed_sha256
         assert (sealed.salted(made.salt, tried) == made.packed_sha256) == (guess == 1)
-    again = update.read(update.mask(q, own, "dev-1", KEY), own)
+    again = update.read(update.mask(q.copy(), own, "dev-1", KEY), own)
     assert again.salt != made.salt
 
 

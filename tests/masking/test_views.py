@@ -70,7 +70,7 @@ def test_a_helper_sees_masks_that_do_not_depend_on_inputs():
     for value in (-7, 50):
         q = np.full(own.length, value, np.int32)
         numbers = np.random.default_rng(5)
-        sent = update.read(update.mask(q, own, "a", device_key("a"), numbers.bytes), own)
+        sent = update.read(update.mask(q.copy(), own, "a", device_key("a"), numbers.bytes), own)
         ask = Ask(own.text, 1, (Entry("a", sent.packed_sha256, sent.signature, sent.boxes),))
         raw = ask.to_bytes()
         vectors.append(bytes(sent.packed))

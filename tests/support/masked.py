@@ -59,7 +59,7 @@ def vector(own: Terms, rng: np.random.Generator) -> np.ndarray:
 
 def masked(own: Terms, device: str, q: np.ndarray) -> update.MaskedUpdate:
     """What the aggregator reads of a device's update."""
-    return update.read(update.mask(q, own, device, device_key(device)), own)
+    return update.read(update.mask(q.copy(), own, device, device_key(device)), own)
 
 
 def answer(own: Terms, each: Helper, updates: dict[str, update.MaskedUpdate]) -> bytes:

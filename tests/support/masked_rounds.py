@@ -133,7 +133,7 @@ def vector(terms: Terms, device: str) -> np.ndarray:
 
 def masked_blob(terms: Terms, device: str, q: np.ndarray | None = None, *, key: SigningKey | None = None) -> bytes:
     """The signed update of this device; `key` of its masked vector, where that is another one."""
-    payload = mask(vector(terms, device) if q is None else q, terms, device, key or device_key(device))
+    payload = mask(vector(terms, device) if q is None else q.copy(), terms, device, key or device_key(device))
     return resigned(UpdateHeader.masked().to_bytes() + payload, device, round=terms.round, version=terms.version)
 
 

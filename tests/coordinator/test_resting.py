@@ -43,7 +43,7 @@ def test_i38_a_device_that_has_forgotten_that_it_rests_does_not_count_before_its
     terms = Terms.read(second.terms)
     out = feed(coordinator, *masked_parts(terms, "a"), now=3.0)
     told = word(out, "a")
-    assert (told.outcome, told.reason) == ("rejected", "this device has taken part less than 3 rounds ago: rejected")
+    assert (told.outcome, told.reason) == ("rejected", "this device has taken part less than 3 rounds ago")
     assert coordinator.admission.barred == {}, "it is no fault of its own"
     out = [action for device in "cd" for action in feed(coordinator, *masked_parts(terms, device), now=3.0)]
     out = feed(coordinator, *answer_of(make_helper(), asked(out)), now=4.0)

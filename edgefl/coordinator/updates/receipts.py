@@ -46,9 +46,10 @@ class Receipts:
         """The update is refused as invalid; `version`: the model that it came from, where that is the reason."""
         self.dropped[where.device] += 1
         self._refused.add(where.device, error.code)
-        text = f"round {where.round}: update of {where.device} rejected: {error}"
+        why = str(error).removesuffix(": rejected")  # as outcome and log say
+        text = f"round {where.round}: update of {where.device} rejected: {why}"
         note = Note("warning", text, self._refused.kind("rejected of", where.device), where.round, where.device)
-        receipt = Receipt(where.round, self.attempt, "rejected", str(error)[:500], version=version, run=self._run)
+        receipt = Receipt(where.round, self.attempt, "rejected", why[:500], version=version, run=self._run)
         return [note, self._publish(where, receipt)]
 
     def drop_late(self, late: LateUpdate, error: ProtocolError | CodecError) -> Note:

@@ -156,7 +156,7 @@ class Rounds(Watching, Profiling, Summing):
         text = f"round {self.round} open: {len(opening.asked)} of {len(present)} devices asked{what}"
         self._out.append(Note("info", text, round=self.round))
         self._out += self._waits.note(self.round, opening)
-        if self.presence.lacks_manifest:
+        if self.presence.wants_manifest():
             self._out.append(self.announcer.publish_manifest())
         self._out.append(self._publish_round(now))
         self._out += self.reception.ask_held(self.tally)
@@ -285,6 +285,7 @@ class Rounds(Watching, Profiling, Summing):
 
     def _learn(self, record: RoundRecord) -> None:
         """Tell the round's record to all that go by earlier rounds."""
+        self._newest_ended = record.round
         self._answered.learn(record)
         self.admission.influence.learn(record)
         self.resting.learn(record)

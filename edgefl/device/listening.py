@@ -81,7 +81,7 @@ class Listening(SessionState):
                 assert_never(message)
 
     def _on_unsupported(self, message: inbound.Unsupported) -> None:
-        if message.manifest is not None and not self.trust.is_named(message.manifest, self.round):
+        if message.manifest is not None and not self._is_named(message.manifest):
             return
         self.refused += 1
         if message.manifest is None:
@@ -104,15 +104,20 @@ class Listening(SessionState):
         self.trust.check_run(manifest.run)
         self._save_seen()
         if self.terms is None or manifest.id != self.terms.manifest.id:
-            self._unnamed = None if self.trust.is_named(manifest.id, self.round) else manifest
+            self._unnamed = None if self._is_named(manifest.id) else manifest
             if self._unnamed is None:
                 self._accept(manifest, now)
         if self._part.online:  # the aggregator asks which devices are there; with RabbitMQ it sees no retained status
             self._part.out += self.status.answer(self._part.out)
 
+    def _is_named(self, manifest: str) -> bool:
+        """Whether to go by the manifest of this id now: not while open rounds name another one that has not come."""
+        lacking = self._lacking is not None and self._lacking.manifest != manifest
+        return not lacking and self.trust.is_named(manifest, self.round)
+
     def _accept(self, manifest: Manifest, now: float) -> None:
         """Agree to another manifest, or refuse it."""
-        self._manifest, self._heard_manifest = manifest, manifest.id
+        self._manifest, self._heard_manifest, self._lacking = manifest, manifest.id, None
         terms, why, saved = self._agree(manifest)
         self._part.out += saved
         self._part.adopt(None if why else terms)
@@ -163,15 +168,21 @@ class Listening(SessionState):
             return
         if round.manifest != self._heard_manifest:
             self._lack_manifest(round)
+        elif self._lacking is not None:
+            self._lacking = None
+            self.status.found_manifest()
+            self._part.publish_status()
         self._part.consider(now)
         if self.status.is_missed(round, self.device) and self._part.online:
             self._part.out += self.status.answer(self._part.out)
 
     def _lack_manifest(self, round: Round) -> None:
         """The manifest that the round names has not come: the broker's queue may have been full, and dropped it. If it
-        has not come by the next round, the retained one is lost, or somebody has replaced it: the aggregator is told,
-        and publishes it again."""
+        has not come by the next open round, the retained one is lost, or somebody has replaced it: the aggregator is
+        told, and publishes it again."""
+        self._part.out.append(Subscribe((self.topics.manifest,)))
+        if round.state != "open":
+            return
         last, self._lacking = self._lacking, round
         if last is not None and last.manifest == round.manifest and last.round != round.round:
             self._refuse(Trouble("missing", "the manifest that rounds name has not come"))
-        self._part.out.append(Subscribe((self.topics.manifest,)))

@@ -168,7 +168,7 @@ class PrivacySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         int,
         Meta(
             ge=0,
-            le=2**32 - 1,
+            le=2**31,
             description="The newest round of this run that helpers have opened: rounds up to it are left out. For "
             "a restored aggregator that waits until its operator says that so many rounds were run.",
             examples=[15],

@@ -21,7 +21,7 @@ from machines import (
     word_to,
 )
 
-from edgefl.coordinator.events import Commit, LateUpdate, Pause, ReloadedLate, ReloadLate, Resume, SaveLate
+from edgefl.coordinator.events import Commit, LateUpdate, Pause, ReloadedLate, ReloadLate, SaveLate
 from edgefl.coordinator.updates import late_table
 from edgefl.coordinator.updates.late_table import LateTable
 from edgefl.coordinator.updates.receipts import NOT_KEPT
@@ -294,16 +294,29 @@ def test_i06_a_start_learns_which_late_updates_are_kept_before_any_round_adds_th
     assert not coordinator.reception.late_table.keeps("b", 2)
 
 
-def test_i07_the_manifest_comes_with_each_round_while_a_device_says_that_it_lacks_it():
-    """Not at once, for each device that says so: anybody could have it sent to all as often as they liked."""
+def test_i07_the_manifest_comes_with_rounds_while_a_device_says_that_it_lacks_it_and_ever_more_seldom():
+    """Not at once, nor each time, for each device that says so: anybody could have it sent to all."""
     coordinator = open_round("a", "b", min_reports=1)
-    lacks = received(TOPICS.status("b"), Status("trouble", 1, reason="it has not come", code="missing"))
-    assert not of(feed(coordinator, lacks), Publish, TOPICS.manifest)
-    out = report(coordinator, "a")
-    topics = [message.topic for message in of(out, Publish)]
-    assert topics.index(TOPICS.manifest) < topics.index(TOPICS.round)
-    feed(coordinator, Pause("", "b", "it only says so"))
-    assert not of(report(coordinator, "a", round=2, version=1), Publish, TOPICS.manifest)
-    feed(coordinator, Resume("", "b"), status("b", boot=2))
-    out = [*report(coordinator, "a", round=3, version=2), *report(coordinator, "b", round=3, version=2)]
-    assert round_in(out).round == 4 and not of(out, Publish, TOPICS.manifest)
+
+    def lacks(device):
+        said = Status("trouble", 1, reason="it has not come", code="missing")
+        return received(TOPICS.status(device), said)
+
+    def come(rounds):
+        """In which of these rounds the manifest comes, always before the round."""
+        found = []
+        for number in rounds:
+            out = report(coordinator, "a", round=number - 1, version=number - 2)
+            topics = [message.topic for message in of(out, Publish)]
+            if TOPICS.manifest in topics[: topics.index(TOPICS.round)]:
+                found.append(number)
+        return found
+
+    assert not of(feed(coordinator, lacks("b")), Publish, TOPICS.manifest)
+    assert come(range(2, 11)) == [2, 3, 5, 9]
+    feed(coordinator, lacks("c"))
+    assert come(range(11, 13)) == [11, 12], "another device is not to wait for it"
+    feed(coordinator, Pause("", "c", "it only says so"))
+    assert come(range(13, 16)) == []
+    feed(coordinator, status("b", boot=2), status("b", "paused", boot=2))
+    assert come(range(16, 20)) == []

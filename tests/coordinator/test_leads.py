@@ -143,7 +143,7 @@ def test_a_lead_does_not_end_a_federation_and_the_operator_is_told_what_to_do():
     coordinator, out = led_to_the_end()
     assert not of(out, Finished) and coordinator.phase == "waiting" and round_in(out).state == "waiting"
     (error,) = errors(out)
-    assert "left out at a helper's word" in error and "raise [rounds] rounds" in error
+    assert "left out as opened before" in error and "raise [rounds] rounds" in error
     out = feed(coordinator, Tick(), *map(status, FIVE), now=1000.0)
     assert not errors(out) and not of(out, Finished), "it is said once"
     assert coordinator.wake_at is None or coordinator.wake_at > 1000.0
@@ -155,13 +155,13 @@ def test_with_correlated_noise_it_is_told_to_begin_another_run():
     """More rounds than the noise was made for would end the federation instead."""
     banded = msgspec.structs.replace(NOISY, noise="banded", band=2, separation=2, share=1.0)
     ledger = Ledger(fingerprint(ROOT.public), NOISY.delta)
-    maker = terms_maker(banded, ledger=ledger, rounds=7)
+    maker = terms_maker(banded, ledger=ledger, rounds=9)
     maker.ledger = ledger.spend(maker.mechanism, RUN, 1, "the first sum")
-    coordinator, out = led_to_the_end(7, start={"masked": maker})
+    coordinator, out = led_to_the_end(9, start={"masked": maker})
     assert "begin another run" in errors(out)[0] and "raise" not in errors(out)[0]
     config = msgspec.structs.replace(coordinator.config, rounds=30)
     (end,) = of(feed(coordinator, Reconfigured(config, coordinator.gate.settings), now=5.0), Finished)
-    assert "of 7: correlated noise is accounted for these rounds alone" in end.reason
+    assert "of 9: correlated noise is accounted for these rounds alone" in end.reason
 
 
 def test_a_start_after_the_last_round_that_correlated_noise_is_for_ends_as_any_other():

@@ -246,18 +246,48 @@ def test_a_manifest_that_was_lost_on_the_way_is_asked_for_again():
     assert ask in give(session, make_round(4, manifest=make_manifest(run="1" * 16)))
 
 
-def test_i07_a_device_says_that_the_manifest_has_not_come_by_the_second_round_that_names_it():
-    """Seed 1005443: somebody had replaced the one that the broker keeps, and the others needed none."""
+def lacking():
+    """A device that has been told of two rounds whose manifest has not come; what it has said."""
     session = make_session()
     feed(session, Connected())
     assert not of(give(session, make_round()), Publish), "it may be on its way"
     assert not of(give(session, make_round(attempt=2)), Publish), "nor is the same round another one"
-    said = last(give(session, make_round(2, attempt=2)), Status, STATUS)
+    return session, last(give(session, make_round(2, attempt=2)), Status, STATUS)
+
+
+def test_i07_a_device_says_that_the_manifest_has_not_come_by_the_second_round_that_names_it():
+    """Seed 1005443: somebody had replaced the one that the broker keeps, and the others needed none."""
+    session, said = lacking()
     assert (said.state, said.code) == ("trouble", "missing")
     assert not of(give(session, make_round(3, attempt=2)), Publish), "once"
     assert last(give(session, MANIFEST), Status, STATUS).state in ("ready", "training")
     other = make_manifest(run="1" * 16)
     assert not of(give(session, make_round(4, attempt=2, manifest=other)), Publish, STATUS)
+
+
+@pytest.mark.parametrize("bad", [{"codec": "gzip9"}, {"run": "1" * 16}])
+def test_the_manifest_in_its_place_is_not_gone_by(bad):
+    """Else the device would say another thing of it in turn, and none would be published again."""
+    session, _ = lacking()
+    assert not of(give(session, make_manifest(**bad)), StartTraining) and session.terms is None
+    assert session.status.trouble.code == "missing"
+    assert last(give(session, MANIFEST), Status, STATUS).state in ("ready", "training")
+
+
+@pytest.mark.parametrize("state", ["done", "waiting"])
+def test_rounds_that_are_not_open_need_no_manifest(state):
+    session = make_session()
+    feed(session, Connected())
+    for number in (1, 2, 3):
+        assert not of(give(session, make_round(number, state=state)), Publish, STATUS)
+
+
+def test_a_device_whose_manifest_rounds_name_again_lacks_nothing():
+    session, _ = training()
+    other = make_manifest(run="1" * 16)
+    give(session, make_round(2, manifest=other))
+    assert last(give(session, make_round(3, manifest=other)), Status, STATUS).code == "missing"
+    assert last(give(session, make_round(4, state="waiting")), Status, STATUS).state == "ready"
 
 
 def test_a_manifest_that_was_refused_is_not_asked_for_again():

@@ -106,7 +106,7 @@ def test_what_the_operator_says_counts_only_where_a_helper_says_it_too(monkeypat
 
 
 def test_a_manifest_that_somebody_has_replaced_is_not_published_again(monkeypatch):
-    monkeypatch.setattr(Presence, "lacks_manifest", False)
+    monkeypatch.setattr(Presence, "wants_manifest", lambda self: False)
     assert broken(known=1005443) == "I07"
 
 

@@ -8,6 +8,7 @@ settings expect. All that is known of a device takes about 500 bytes, and 3 kB i
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 
 from msgspec.structs import replace
@@ -31,6 +32,7 @@ class Presence:
         self.paused: dict[str, str] = {}
         self._barred: set[str] = set()
         self._resting: frozenset[str] = frozenset()
+        self._lacked: Counter[str] = Counter()  # rounds, by device
 
     def reconfigure(self, *, only_fresh: bool, expect: int) -> None:
         """Other settings: who can be asked is counted again."""
@@ -144,10 +146,12 @@ class Presence:
         it may be free (resting.py)."""
         return (status.present or status.code == "rests") and (status.fresh or not self._only_fresh)
 
-    @property
-    def lacks_manifest(self) -> bool:
-        """Whether a device says that the manifest of our rounds has not come."""
-        return any(status.code == "missing" and not self._is_out(name) for name, status in self.statuses.items())
+    def wants_manifest(self) -> bool:
+        """Whether the manifest is to come with the round that opens now: in the first, second, fourth, eighth and so on
+        of the rounds in which the same device says that it has not come."""
+        lacking = [name for name, said in self.statuses.items() if said.code == "missing" and not self._is_out(name)]
+        self._lacked.update(lacking)
+        return any(self._lacked[name].bit_count() == 1 for name in lacking)
 
     @property
     def without_news(self) -> int:

@@ -40,20 +40,18 @@ class Answered:
         """Whether this helper has opened a sum in this epoch of our certificate, under any keys."""
         return self._opened_in.get(name) == epoch
 
-    def accounts_for(
-        self, rounds: int | None, unix_s: float | None, *, separation: int = 1, lr_decay: float = 1.0
-    ) -> float:
+    def accounts_for(self, rounds: int | None, unix_s: float | None, *, rest: int = 1, lr_decay: float = 1.0) -> float:
         """The newest round that another process can have run since our newest sum: none was quicker than any of ours.
-        As devices rest, one in `separation` may be run, and the others passed over. Half of all `rounds` that were left
-        are left still, or, if they have no number, at least half of the learning rate; infinite if that stays. 0 if we
-        know of no sum, or of no time."""
+        As devices rest, one in `rest` may be run, and the others passed over. Once they have rested after it, half of
+        all `rounds` that were left are left still, or, if they have no number, at least half of the learning rate;
+        infinite if that stays. 0 if we know of no sum, or of no time."""
         if rounds is None and lr_decay == 1:
             return inf
         if unix_s is None or not self._opened_at:
             return 0
         run = max(0, int((unix_s - self._opened_at) / max(1.0, self._quickest_s)))  # records have whole seconds
         spare = int(log(1 / 2) / log(lr_decay)) if rounds is None else (rounds - self._opened) // 2
-        return self._opened + min(run * max(1, separation), spare)
+        return self._opened + min(run * rest, max(0, spare + 1 - rest))
 
     def of(self, party: Party) -> tuple[int, float]:
         epoch, round, epsilon = self._newest.get(party.name, (0, 0, 0.0))

@@ -24,6 +24,9 @@ No helper's word alone ends a federation. It is taken over by itself
                         since the newest sum that our records have, and leaving half of the rounds that were left then,
                         or half of the learning rate (answered.py); else LEAP rounds at a time
 
+With noise the devices of a sum rest after it, and one whose disk was wiped since does not know that it does. We do not
+know either who was in the sums that were lost, so as many rounds more are left out as all may rest.
+
 Anything more is a doubt. The federation then waits for its operator, who says with `[privacy] told` or `opened` that it
 is so, or takes the helper out. A doubt is in memory alone: a process that starts again asks the helper again.
 
@@ -105,19 +108,23 @@ class Leads(Unopened):
             self._leave_out_rounds(last, f"[privacy] opened says that helpers have opened round {last}")
 
     def _leave_out_rounds(self, last: int, why: str) -> None:
-        """`last` was opened. With noise the devices in its sum rest after it, and one whose disk was wiped since does
-        not know that it does; nor do we, so all may rest."""
+        """`last` was opened."""
         assert self.masked is not None
         self._answered.led = True
-        self._least_round = last + max(1, self.masked.settings.separation)
+        self._least_round = last + self._rest_rounds
         # On disk too: the helper may be restored itself before a round is paid for.
         self._out += self.masked.leave_out(self._least_round - 1)
         self._out.append(Note("warning", f"{why}: round {self._least_round} is next", round=self.round))
 
+    @property
+    def _rest_rounds(self) -> int:
+        """The least number of rounds from one with noise to the next that may ask the same devices."""
+        masked = self.masked
+        return 1 if masked is None or masked.mechanism is None else max(1, masked.settings.separation)
+
     def _accounts_for(self, rounds: int | None, now: float) -> float:
-        separation = 1 if self.masked is None else self.masked.settings.separation
         lr_decay = self.announcer.manifest.train.lr_decay
-        return self._answered.accounts_for(rounds, self.clock.at(now), separation=separation, lr_decay=lr_decay)
+        return self._answered.accounts_for(rounds, self.clock.at(now), rest=self._rest_rounds, lr_decay=lr_decay)
 
     def _doubt(self, helper: str, what: str, setting: str) -> None:
         """The federation waits for its operator: a helper has signed what we can't account for."""
@@ -132,7 +139,7 @@ class Leads(Unopened):
         if self.masked is not None and self.masked.settings.noise == "banded":
             more = "begin another run for those that its model lacks, since correlated noise is for so many alone"
         return (
-            f"its {self.config.rounds} rounds are over, some were left out at a helper's word, without a sum since."
+            f"its {self.config.rounds} rounds are over, some were left out as opened before, without a sum since."
             f" If this aggregator was restored from a backup, {more}; else the helper is at fault"
         )
 

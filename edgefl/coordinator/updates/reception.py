@@ -167,7 +167,7 @@ class Reception:
         update: it is told that the round is over."""
         if error.code != "size":
             raise error
-        return self._tell(where, event, into)
+        return [self.receipts.drop(where.device, event.topic, error), *self._tell(where, event, into)]
 
     def ask_held(self, tally: Tally) -> list[Action]:
         """A round has opened: ask for the updates that no round could receive meanwhile."""

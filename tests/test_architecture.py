@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+from functools import cache
 from graphlib import TopologicalSorter
 from importlib.util import resolve_name
 
@@ -76,7 +77,8 @@ MODULES = modules()
 PACKAGE_NAMES = {name for name in MODULES if any(other.startswith(name + ".") for other in MODULES)}
 
 
-def imports(name: str, *, typing_too: bool = True) -> set[str]:
+@cache
+def imports(name: str, *, typing_too: bool = True) -> frozenset[str]:
     """Full names of the modules that `name` imports, anywhere in it."""
     out = set()
     inside = name if name in PACKAGE_NAMES else name.rpartition(".")[0]
@@ -88,7 +90,7 @@ def imports(name: str, *, typing_too: bool = True) -> set[str]:
             for alias in node.names:
                 full = f"{base}.{alias.name}"
                 out.add(full if full in MODULES or full == "edgefl._core" else base)
-    return out
+    return frozenset(out)
 
 
 def runtime_nodes(tree: ast.AST, typing_too: bool):

@@ -208,8 +208,19 @@ def test_digits():
     assert sorted(set(data.y_train.tolist())) == list(range(10))
 
 
+def test_digits_are_those_of_scikit_learn_also_where_its_file_is_elsewhere(monkeypatch):
+    x, y = pytest.importorskip("sklearn.datasets").load_digits(return_X_y=True)
+    whole = load("digits", test_fraction=0)
+    assert np.array_equal(whole.x_train * 16, x) and np.array_equal(whole.y_train, y)
+    monkeypatch.setattr("edgefl.data.digits.FILE", "elsewhere.csv.gz")
+    again = load("digits", test_fraction=0)
+    assert np.array_equal(again.x_train, whole.x_train) and np.array_equal(again.y_train, whole.y_train)
+    assert (again.x_train.dtype, again.y_train.dtype) == (whole.x_train.dtype, whole.y_train.dtype)
+
+
 def test_digits_without_scikit_learn(monkeypatch):
-    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    for name in ("sklearn", "sklearn.datasets"):
+        monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(DataError, match=r"pip install edgefl-toolkit\[demo\]"):
         load("digits")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import ssl
 import tarfile
 from pathlib import Path
@@ -32,7 +33,7 @@ def whole(keys: Path) -> None:
         ("aggregator/aggregator.crt", "aggregator/aggregator.key"),
         ("broker/server.crt", "broker/server.key"),
     ):
-        ssl.create_default_context().load_cert_chain(keys / crt, keys / key)
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(keys / crt, keys / key)
         assert certificate(keys / crt).serial_number in known
     assert signer(keys).public == SigningKey(read_seed(keys / "aggregator" / "signer.key")).public
     enrolled = roster(keys)
@@ -69,15 +70,17 @@ def test_a_folder_whose_command_was_killed_stays_usable(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "fsync", lambda number: None)  # thousands, and no power is lost here
-    work, serials = COMMANDS[command], []
+    work, serials, first = COMMANDS[command], [], tmp_path / "first"
+    if command != "init":
+        enrolment.init(first, SETTINGS)
+        enrolment.add(first, ["pi-01", "pi-02", "pi-03"])
+        enrolment.revoke_names(first, ["pi-03"])
+        serials = [roster(first).serial, signer(first).serial]
     for number in range(1, 100):
         for before in (True, False):
             keys = tmp_path / f"{number}-{before}"
             if command != "init":
-                enrolment.init(keys, SETTINGS)
-                enrolment.add(keys, ["pi-01", "pi-02", "pi-03"])
-                enrolment.revoke_names(keys, ["pi-03"])
-                serials = [roster(keys).serial, signer(keys).serial]
+                shutil.copytree(first, keys)
             if not killed_at(number, before, lambda keys=keys: work(keys), monkeypatch):
                 assert number > 1
                 return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 
@@ -13,6 +14,14 @@ pytest_plugins = ["mqtt_fixtures"]
 ROOT = Path(__file__).resolve().parent.parent
 settings.register_profile("shared-machine", deadline=None)  # a pause of the machine is no failure
 settings.load_profile("shared-machine")
+gc.disable()  # while tests are collected: nothing goes away, and to look for it costs a third of the time
+
+
+def pytest_collection_finish() -> None:
+    """What was collected stays until the end: it is not looked at again and again."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ from edgefl.keys import enrolment
 from edgefl.keys.enrolment import USUAL
 from edgefl.transports.mqtt import Message
 
+ROUNDS = {"rounds": 10**6, "deadline_s": 5.0, "min_reports": 1, "expect": 1, "interval_s": 0.5}  # no hurry
 CREDENTIALS = {"ca": "ca.crt", "cert": "device.crt", "key": "device.key"}
 
 
@@ -50,7 +51,7 @@ def fleet(tmp_path_factory):
     with KeyedFleet(tmp_path_factory.mktemp("fleet")) as fleet:
         fleet.enrol("dev-a", "dev-b")
         fleet.reload()
-        aggregator = fleet.aggregator("rounds.min_reports=1", "rounds.deadline_s=5")
+        aggregator = fleet.aggregator("rounds.min_reports=1", "rounds.deadline_s=5", "rounds.interval_s=0.5")
         agent = fleet.agent("dev-a")
         fleet.wait(2)
         yield fleet, aggregator, agent
@@ -115,7 +116,7 @@ def open_fleet(tmp_path_factory):
     """No keys and no user names: client ids are free."""
     with Mosquitto() as broker:
         federation = Federation(tmp_path_factory.mktemp("open"), broker.url, "open")
-        federation.aggregator(rounds={"rounds": 10**6, "deadline_s": 5.0, "min_reports": 1, "expect": 1})
+        federation.aggregator(rounds=ROUNDS)
         agent = federation.agent("dev-a")
         eventually((federation.folder / "dev-a" / "manifest.json").exists)
         yield federation, broker, agent
@@ -368,7 +369,7 @@ def test_user_and_password(tmp_path):
 def test_on_the_embedded_broker_and_with_mqtt_3_1_1(wire, federation) -> None:
     url, protocol = wire
     fleet: Federation = federation(url, protocol)
-    aggregator = fleet.aggregator(rounds={"rounds": 10**6, "deadline_s": 5.0, "min_reports": 1, "expect": 1})
+    aggregator = fleet.aggregator(rounds=ROUNDS)
     agent = fleet.agent("dev-a")
     eventually((fleet.folder / "dev-a" / "manifest.json").exists, 20.0)
     boots = agent.host.boot, aggregator.host.boot

@@ -347,7 +347,7 @@ def test_doctor_of_a_helper(fleet):
 def test_plain_mqtt_at_a_port_of_tls(fleet):
     fleet, _, _ = fleet
     _, found, _ = check("edgefl", "doctor", "--broker", f"mqtt://127.0.0.1:{fleet.port}", "--json")
-    assert "TLS is spoken there -> write mqtts://" in texts(found, "mqtt")
+    assert "TLS is spoken there -> write mqtts://" in texts(found, "mqtt"), found
 
 
 def test_user_and_password(tmp_path):

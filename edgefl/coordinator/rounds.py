@@ -285,7 +285,6 @@ class Rounds(Watching, Profiling, Summing):
 
     def _learn(self, record: RoundRecord) -> None:
         """Tell the round's record to all that go by earlier rounds."""
-        self._newest_ended = record.round
         self._answered.learn(record)
         self.admission.influence.learn(record)
         self.resting.learn(record)

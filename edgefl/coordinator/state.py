@@ -100,7 +100,6 @@ class CoordinatorState:
         self._inquired = 0  # the epoch of our certificate in which this process was told it
         self._unheard = False  # a helper has not answered for the last sum
         self._in_vain = InVain()
-        self._newest_ended = round - 1  # by the records
         self._least_round = 0  # that may be opened, as a helper says
         self._asks_operator = ""  # why the federation waits for its operator
         self._ended = ""  # why it has no more rounds

@@ -50,7 +50,7 @@ class Listening(SessionState):
         self._part.stop_work()
         self._part.out += self._saved.drop("")
         self._save_seen()
-        self._part.round = self._unnamed = None
+        self._part.round = self._unnamed = self._lacking = None
         if self.terms is not None:  # else the reason is in the manifest
             self.status.start_over()
             self._part.publish_status()  # rounds wait for a device that was in trouble
@@ -111,8 +111,8 @@ class Listening(SessionState):
             self._part.out += self.status.answer(self._part.out)
 
     def _is_named(self, manifest: str) -> bool:
-        """Whether to go by the manifest of this id now: not while open rounds name another one that has not come."""
-        lacking = self._lacking is not None and self._lacking.manifest != manifest
+        """Whether to go by the manifest of this id now: not while the round names another one that has not come."""
+        lacking = self.round is not None and self.round.manifest not in (manifest, self._heard_manifest)
         return not lacking and self.trust.is_named(manifest, self.round)
 
     def _accept(self, manifest: Manifest, now: float) -> None:
@@ -169,9 +169,7 @@ class Listening(SessionState):
         if round.manifest != self._heard_manifest:
             self._lack_manifest(round)
         elif self._lacking is not None:
-            self._lacking = None
-            self.status.found_manifest()
-            self._part.publish_status()
+            self._find_manifest(now)
         self._part.consider(now)
         if self.status.is_missed(round, self.device) and self._part.online:
             self._part.out += self.status.answer(self._part.out)
@@ -186,3 +184,16 @@ class Listening(SessionState):
         last, self._lacking = self._lacking, round
         if last is not None and last.manifest == round.manifest and last.round != round.round:
             self._refuse(Trouble("missing", "the manifest that rounds name has not come"))
+
+    def _find_manifest(self, now: float) -> None:
+        """Rounds name the manifest again that has come: the device takes part by it, or says again why not."""
+        self._lacking = None
+        if self.status.trouble is None or self.status.trouble.code != "missing":
+            return
+        if self.terms is not None:
+            self.status.recover()
+            self._part.publish_status()
+        elif self._manifest is not None:
+            self._accept(self._manifest, now)
+        else:  # this version does not know it
+            self._part.out.append(Subscribe((self.topics.manifest,)))

@@ -119,11 +119,6 @@ class DeviceStatus:
         self.trouble, self.gave_up_for, self.tries_again = why, why, tries_again
         self._given_up, self.ready_at = (round.manifest, round.round, round.terms), ready_at
 
-    def found_manifest(self) -> None:
-        """Rounds name the manifest again that the device has."""
-        if self.trouble is not None and self.trouble.code == "missing":
-            self.recover()
-
     def sit_out(self, why: Trouble, until: float | None) -> None:
         """The owner's limits do not let the device take part until then; None: until the time of day is known."""
         self.trouble, self.ready_at = why, until

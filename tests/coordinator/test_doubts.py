@@ -12,7 +12,7 @@ from masked_rounds import FIVE, answer_of, asked, knows, make_masked, report, ro
 from edgefl.coordinator.events import Finished, SignerRead
 from edgefl.coordinator.masked.leads import LEAP
 from edgefl.history_record import RoundRecord
-from edgefl.machine import Connected, Note, Tick, WallTime
+from edgefl.machine import Connected, Disconnected, Note, Tick, WallTime
 from edgefl.masking.exchange import Answer
 from edgefl.privacy.ledger import Ledger, SaveLedger
 from edgefl.settings import TrainSettings
@@ -209,11 +209,25 @@ def test_rounds_that_all_rest_in_after_a_lead_leave_half_of_the_others_too():
     assert coordinator.round == 13
 
 
-def test_without_noise_nobody_rests():
+def test_the_operators_word_holds_without_noise_too():
     silent = msgspec.structs.replace(NOISY, noise="none", sigma=None, separation=5, opened=7, budget=None)
     coordinator = make_masked(start={"masked": terms_maker(silent)})
     out = feed(coordinator, *map(status, FIVE), Connected())
-    assert round_in(out).round == 8
+    assert round_in(out).round == 12 and len(warnings(out)) == 1
+    assert not warnings(feed(coordinator, Tick(), Disconnected(), Connected(), now=1.0)), "once"
+
+
+def test_a_lead_is_heard_though_rounds_that_only_evaluated_have_its_numbers():
+    """Nothing is asked before those, and no sum of theirs was opened."""
+    evaluated = [msgspec.structs.replace(record_of(number), state="evaluated", helped={}) for number in (5, 6)]
+    records = [*map(record_of, range(1, 5)), *evaluated]
+    ledger = Ledger(ROOT_NAME, NOISY.delta, 5.0, before=5.0)
+    noisy = msgspec.structs.replace(NOISY, separation=3)
+    start = {"masked": terms_maker(noisy, ledger=ledger, rounds=20), "recent": records, "round": 7, "version": 4}
+    coordinator = make_masked(start=start, rounds=20)
+    out = feed(coordinator, WallTime(2e9, True), *map(status, FIVE), Connected())
+    out = feed(coordinator, *answer_of(helper_at(6, 9.0), asked(out)))
+    assert round_in(out).round == 9 and any("has opened round 6" in text for text in warnings(out))
 
 
 def test_no_number_that_the_operator_may_set_ends_the_numbers_of_rounds():

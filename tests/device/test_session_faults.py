@@ -274,6 +274,24 @@ def test_the_manifest_in_its_place_is_not_gone_by(bad):
     assert last(give(session, MANIFEST), Status, STATUS).state in ("ready", "training")
 
 
+def test_a_device_that_had_refused_the_manifest_which_rounds_name_again_says_so_again():
+    refused, other = make_manifest(codec="gzip9"), make_manifest(run="1" * 16)
+    session = make_session()
+    feed(session, Connected())
+    assert last(give(session, refused), Status, STATUS).code == "manifest"
+    give(session, make_round(2, manifest=other))
+    assert last(give(session, make_round(3, manifest=other)), Status, STATUS).code == "missing"
+    out = give(session, make_round(4, manifest=refused))
+    assert last(out, Status, STATUS).code == "manifest" and session.terms is None
+
+
+def test_the_next_manifest_is_gone_by_though_one_in_between_has_never_come():
+    session, _ = lacking()
+    other = make_manifest(run="1" * 16)
+    give(session, make_round(2, attempt=3, manifest=other, state="waiting"))
+    assert last(give(session, other), Status, STATUS).state == "ready" and session.terms is not None
+
+
 @pytest.mark.parametrize("state", ["done", "waiting"])
 def test_rounds_that_are_not_open_need_no_manifest(state):
     session = make_session()

@@ -148,8 +148,10 @@ class Presence:
 
     def wants_manifest(self) -> bool:
         """Whether the manifest is to come with the round that opens now: in the first, second, fourth, eighth and so on
-        of the rounds in which the same device says that it has not come."""
+        of all rounds in which the same device has said that it has not come."""
         lacking = [name for name, said in self.statuses.items() if said.code == "missing" and not self._is_out(name)]
+        for name in [name for name in self._lacked if name not in self.statuses]:
+            del self._lacked[name]
         self._lacked.update(lacking)
         return any(self._lacked[name].bit_count() == 1 for name in lacking)
 

@@ -17,10 +17,10 @@ from ...protocol.terms import Party
 class Answered:
     """`of` tells round and epsilon; 0 and 0.0 of a helper that has answered nothing yet under these keys.
     `signer_epoch`: the newest epoch of our certificate in which a sum was asked for that was opened. `led`: rounds were
-    left out at a helper's word, and no sum was opened since."""
+    left out at a helper's or the operator's word, and no sum was opened since. `newest`: the newest sum's round."""
 
     def __init__(self) -> None:
-        self.signer_epoch, self.led = 0, False
+        self.signer_epoch, self.led, self.newest = 0, False, 0
         self._newest: dict[str, tuple[int, int, float]] = {}  # name -> epoch, round, epsilon
         self._opened_in: dict[str, int] = {}  # name -> epoch of our certificate
         self._opened, self._opened_at = 0, 0  # the round of the newest sum, and when it was, in seconds after 1970
@@ -31,6 +31,7 @@ class Answered:
         for name, epoch in record.helped.items():
             self._newest[name] = epoch, record.round, record.epsilon
             self._opened_in[name] = record.signer_epoch
+        self.newest = max(self.newest, record.round if record.helped else 0)
         if record.helped and record.closed_at:
             self._opened, self._opened_at = record.round, record.closed_at
             self._quickest_s = min(self._quickest_s, record.seconds)

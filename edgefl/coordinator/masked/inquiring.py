@@ -60,9 +60,7 @@ class Inquiring(Leads):
             return
         self._inquiry, self._inquired, self._unheard = None, self.signing.epoch, False
         self._hear(inquiry, asked_round=0)
-        assert self.masked is not None
-        over = max(self._newest_ended, self.masked.next_round - 1)  # without those that are passed over for rest
-        self._skip(inquiry, over, now)
+        self._skip(inquiry, self._newest_known, now)
 
     def _hear_roster(self, asking: Asking, helper: str) -> None:
         """Devices that the helper may know by now are asked again."""

@@ -24,8 +24,8 @@ No helper's word alone ends a federation. It is taken over by itself
                         since the newest sum that our records have, and leaving half of the rounds that were left then,
                         or half of the learning rate (answered.py); else LEAP rounds at a time
 
-With noise the devices of a sum rest after it, and one whose disk was wiped since does not know that it does. We do not
-know either who was in the sums that were lost, so as many rounds more are left out as all may rest.
+Devices rest after a sum (`separation`), and one whose disk was wiped since does not know that it does. We do not know
+either who was in the sums that were lost. So as many rounds more are left out as all may rest.
 
 Anything more is a doubt. The federation then waits for its operator, who says with `[privacy] told` or `opened` that it
 is so, or takes the helper out. A doubt is in memory alone: a process that starts again asks the helper again.
@@ -85,7 +85,7 @@ class Leads(Unopened):
         """Leave the rounds out that a helper has opened, as it says: a restored aggregator loses one round at most, and
         not as many as its backup is old. `over`: the newest round that has its end, as far as we know."""
         newest = asking.opened_round
-        if newest <= over:
+        if newest <= over or newest + self._rest_rounds <= self.round:
             return
         if not self._may_lead:
             self._disbelieve(asking.opened_by, f"round {newest} was opened")
@@ -102,9 +102,17 @@ class Leads(Unopened):
             last, f"a helper has opened round {newest}, so this aggregator was restored from a backup"
         )
 
+    @property
+    def _newest_known(self) -> int:
+        """The newest round that was opened, or paid for. Others are no reason not to believe that it was opened: those
+        that only evaluate, and those that are passed over."""
+        assert self.masked is not None
+        return max(self._answered.newest, self.masked.next_round - 1)
+
     def _leave_out_told(self) -> None:
         """Leave the rounds out that were opened, as the operator says: a helper may have been restored meanwhile."""
-        if self.masked is not None and (last := self.masked.settings.opened) >= self.round:
+        last = 0 if self.masked is None else self.masked.settings.opened
+        if last and last > self._newest_known and self.round < last + self._rest_rounds:
             self._leave_out_rounds(last, f"[privacy] opened says that helpers have opened round {last}")
 
     def _leave_out_rounds(self, last: int, why: str) -> None:
@@ -118,9 +126,8 @@ class Leads(Unopened):
 
     @property
     def _rest_rounds(self) -> int:
-        """The least number of rounds from one with noise to the next that may ask the same devices."""
-        masked = self.masked
-        return 1 if masked is None or masked.mechanism is None else max(1, masked.settings.separation)
+        """The least number of rounds from one to the next that may ask the same devices."""
+        return 1 if self.masked is None else max(1, self.masked.settings.separation)
 
     def _accounts_for(self, rounds: int | None, now: float) -> float:
         lr_decay = self.announcer.manifest.train.lr_decay

@@ -219,7 +219,8 @@ def test_the_operators_word_holds_without_noise_too():
 
 def test_a_lead_is_heard_though_rounds_that_only_evaluated_have_its_numbers():
     """Nothing is asked before those, and no sum of theirs was opened."""
-    evaluated = [msgspec.structs.replace(record_of(number), state="evaluated", helped={}) for number in (5, 6)]
+    changes = {"state": "evaluated", "helped": {}, "devices": []}
+    evaluated = [msgspec.structs.replace(record_of(number), **changes) for number in (5, 6)]
     records = [*map(record_of, range(1, 5)), *evaluated]
     ledger = Ledger(ROOT_NAME, NOISY.delta, 5.0, before=5.0)
     noisy = msgspec.structs.replace(NOISY, separation=3)

@@ -118,9 +118,9 @@ def test_an_aggregator_whose_helper_has_opened_later_rounds_loses_one_of_its_own
     start = HelperHost.__init__
     monkeypatch.setattr(HelperHost, "__init__", init)
     monkeypatch.setattr(State, "in_run", in_run)
-    first, *others = run(rounds=33, **{"privacy.opened": 30}).rounds  # which its operator confirms
-    assert first.state == "abandoned" and "old: round 1; round 30 was opened" in first.why
-    assert [(record.round, record.state) for record in others] == [(n, "committed") for n in (31, 32, 33)]
+    first, *others = run(rounds=34, **{"privacy.opened": 30}).rounds  # which its operator confirms
+    assert (first.round, first.state) == (31, "abandoned") and "in round 31; 5 was spent" in first.why
+    assert [(record.round, record.state) for record in others] == [(n, "committed") for n in (32, 33, 34)]
     assert 5.0 < others[0].epsilon < others[1].epsilon < others[2].epsilon
 
 

@@ -37,7 +37,7 @@ class Fence:
         self.held = self.lost = False
         self.ask_at: float | None = None
         self._topic, self._run, self._take_over = topic, run, take_over
-        self._instance = f"{instance:016x}"
+        self.instance = f"{instance:016x}"
         self._connection = 0  # an answer to a question of an earlier connection proves nothing
         self._saved = False
 
@@ -77,7 +77,7 @@ class Fence:
         if self.lost or self._connection == 0:
             return []
         claim = decode(Claim, payload) if payload else None
-        if claim is None or claim.instance == self._instance:
+        if claim is None or claim.instance == self.instance:
             return self._own(claim)
         return self._holding(claim) if self.held else self._asking(claim)
 
@@ -95,7 +95,7 @@ class Fence:
         """Another aggregator's claim, before the federation is ours."""
         if claim.attempt < self.attempt or claim.state == "asking":
             return []
-        if self._saved and claim.attempt == self.attempt and self._instance < claim.instance:
+        if self._saved and claim.attempt == self.attempt and self.instance < claim.instance:
             return []  # a copy of our state, which stops when it hears our claim; if both stopped, none would go on
         gone = claim.state == "released" and claim.run != self._run
         if not (gone or self._take_over):
@@ -108,7 +108,7 @@ class Fence:
         """Another aggregator's claim, while the federation is ours: stop, or repeat our own claim."""
         if claim.attempt > self.attempt and claim.state == "asking":
             return []
-        if (claim.attempt, self._instance) > (self.attempt, claim.instance) and claim.state != "asking":
+        if (claim.attempt, self.instance) > (self.attempt, claim.instance) and claim.state != "asking":
             return self._lose(claim)
         return [self._publish("holding")]
 
@@ -124,5 +124,5 @@ class Fence:
         ]
 
     def _publish(self, state: Literal["asking", "holding", "released"]) -> Publish:
-        claim = Claim(self._run, self.attempt, self._instance, self._connection, state)
+        claim = Claim(self._run, self.attempt, self.instance, self._connection, state)
         return Publish(self._topic, encode(claim), retain=state != "asking")

@@ -97,6 +97,7 @@ class CoordinatorState:
         self.resting = Resting(0 if masked is None else masked.settings.separation)
         self._answered, self.unlisted = Answered(), Unlisted()
         self._inquiry: Inquiry | None = None  # what helpers know is still to be told
+        self._questions = 0  # of what helpers know, in this process
         self._inquired = 0  # the epoch of our certificate in which this process was told it
         self._unheard = False  # a helper has not answered for the last sum
         self._in_vain = InVain()

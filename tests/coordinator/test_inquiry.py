@@ -259,3 +259,22 @@ def test_what_is_no_answer_to_this_question_changes_nothing():
     assert opened_by(coordinator, feed(coordinator, good, now=2.0))
     late = feed(coordinator, good, now=3.0)
     assert not of(late, SaveLedger) and not of(late, Publish, TOPICS.round)
+
+
+@pytest.mark.parametrize("restart", [True, False])
+def test_i35_an_answer_to_an_earlier_question_answers_no_later_one(restart):
+    """Seed 2001835: an aggregator that was restored twice took the first answer for the second, and opened a round of
+    which the helper could have told by then."""
+    coordinator, _ = begun(instance=1)
+    kept = knows(coordinator, 1, 2.0)
+    if restart:
+        coordinator, _ = begun(instance=2, attempt=2)
+    else:  # the helper has not answered for a sum, so it is asked again
+        feed(coordinator, kept, now=1.0)
+        coordinator._unheard, coordinator.phase, coordinator.round = True, "waiting", 1
+        feed(coordinator, Tick(), now=2.0)
+    before = coordinator._inquiry
+    assert before is not None
+    out = feed(coordinator, kept, now=3.0)
+    assert coordinator._inquiry is before and before.silent and not opened_by(coordinator, out)
+    assert opened_by(coordinator, feed(coordinator, knows(coordinator, 3, 4.0), now=4.0)) and coordinator.round == 4

@@ -131,6 +131,17 @@ def test_i06_a_restarted_device_drops_no_update_for_a_round_before_its_own():
     assert updates(give(session, make_round(2, 1, manifest=FEEDBACK)))
 
 
+def test_i06_a_restarted_aggregator_that_names_a_later_round_and_waits_has_no_update_dropped():
+    """Seed 2003169: it passed over rounds in which those that were there rested. Its next start may open the first."""
+    outbox = Outbox(FEEDBACK.id, 2, 0, BLOB, attempt=1)
+    waiting = make_round(5, 0, attempt=2, state="waiting", manifest=FEEDBACK)
+    session, out = fetching(manifest=FEEDBACK, outbox=outbox, round=waiting)
+    assert not of(out, DropUpdate)
+    assert updates(give(session, make_round(2, 0, attempt=3, manifest=FEEDBACK)))
+    session, out = fetching(manifest=FEEDBACK, outbox=outbox, round=waiting)
+    assert of(give(session, make_round(5, 0, attempt=2, manifest=FEEDBACK)), DropUpdate)
+
+
 def test_i07_an_aggregator_that_went_back_to_a_backup_is_followed():
     """Of its state, with --take-over: its attempt is higher, its rounds are earlier."""
     outbox = Outbox(FEEDBACK.id, 50, 49, BLOB, attempt=3)

@@ -43,7 +43,7 @@ class Liveness:
         self._world, self.truth = world, truth
         self._from = 0  # records before the healing
         self._late: set[tuple[str, int]] = set()  # updates that waited for a model then
-        self._deadline_s = 0.0  # of the round that was open then: it may have learned of slow devices
+        self._deadline_s = 0.0  # of the round that was open then or of the next: they may have learned of slow devices
         self._backlog_s = 0.0  # on slow lines then: a session that a device resumes may hold dozens of rounds
 
     def heal(self) -> None:
@@ -58,6 +58,8 @@ class Liveness:
         world, schedule = self._world, self._world.schedule
         assert world.healed_at is not None
         new = self.truth.records[self._from :]
+        if len(new) <= 1 and self._world.checker.announced is not None:
+            self._deadline_s = max(self._deadline_s, self._world.checker.announced.deadline_s)
         left = {device.name for device in world.devices if not (device.gone or device.handicap or device.is_hostile)}
         waited = world.clock.now - world.healed_at
         if world.aggregator.alive and self._is_over(world.aggregator.machine):

@@ -231,6 +231,8 @@ class MaskedTruth:
 
     def over(self, record: RoundRecord) -> None:
         """I35: an adaptive clip follows from the records before, and from the votes of the devices that counted."""
+        if record.why.startswith("no answer of helper"):  # which could have told of the others
+            self._in_vain = 0
         if self._clipping.quantile is None or record.state == "rollback" or record.profile:
             require(record.clip is record.within is None, "I35", "a clip in %r", record)
             return

@@ -13,12 +13,14 @@ from dst.losses import COUNTED, LOST, RESTORED, is_lossy
 from masked_schedules import SCHEDULES, broken
 
 from edgefl.coordinator.devices.presence import Presence
+from edgefl.coordinator.masked import inquiring
 from edgefl.coordinator.masked.inquiring import Inquiring
 from edgefl.coordinator.masked.leads import Leads
 from edgefl.coordinator.masked.summing import Summing
 from edgefl.coordinator.masked.terms import MaskedTerms
 from edgefl.coordinator.updates.reception import Reception
 from edgefl.device.listening import Listening
+from edgefl.device.report import saved_update
 from edgefl.device.seen import Seen
 from edgefl.helper.state import State
 
@@ -116,3 +118,13 @@ def test_a_late_update_that_is_too_long_is_blamed_on_its_device(monkeypatch):
 
     monkeypatch.setattr(Reception, "_of_another_kind", blame)
     assert broken(known=1007029) == "I07"
+
+
+def test_an_answer_to_an_earlier_question_passes_for_one_to_this(monkeypatch):
+    monkeypatch.setattr(inquiring, "derived_seed", lambda *parts: 1)
+    assert broken(known=2001835) == "I35"
+
+
+def test_an_update_is_dropped_as_soon_as_a_later_round_is_named(monkeypatch):
+    monkeypatch.setattr(saved_update, "_may_be_next", lambda saved, waiting: False)
+    assert broken(known=2003169) == "I06"

@@ -8,12 +8,16 @@ Part of RoundCoordinator.
 
 from __future__ import annotations
 
+import msgspec
+
+from ...core.seeds import derived_seed
 from ...machine import Note, Received
 from ...protocol.topics import HelperTopic
 from ...settings import Mode
 from .asking import Asking
 from .inquiry import Inquiry
 from .leads import Leads
+from .terms import SEEDS
 from .unlisted import some
 
 
@@ -36,6 +40,10 @@ class Inquiring(Leads):
                 round=self.round, version=self.version, model_sha256=self.announcer.downlink.sha256,
                 manifest=self.announcer.manifest_id, mode=mode,
             )  # fmt: skip
+            # Else an answer that a process before this one was given, kept by somebody, would be one to this question.
+            self._questions += 1
+            seed = derived_seed("known", self._questions, self.fence.instance) % SEEDS
+            terms = msgspec.structs.replace(terms, seed=seed)
             inquiry = self._inquiry = Inquiry(
                 terms, self.topics, hash=self.announcer.hash, patience_s=masked.settings.helper_s, now=now
             )

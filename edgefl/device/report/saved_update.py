@@ -126,8 +126,8 @@ class SavedUpdate:
         saved = self.outbox
         if saved is None or saved.manifest != round.manifest or self.serves(round) or self.late(round):
             return []
-        if round.state == "waiting" and saved.round >= round.round:  # it opens again, and asks for the update then
-            return []
+        if round.state == "waiting" and (saved.round >= round.round or _may_be_next(saved, round)):
+            return []  # it opens again, and asks for the update then
         if self.is_unsure(round):  # and all is done: another run of the aggregator may tell
             return []
         newer = round.round > saved.round and round.version > saved.version
@@ -148,6 +148,12 @@ class SavedUpdate:
         """The aggregator has rejected the update, or has begun anew without it."""
         saved, self.outbox = self.outbox, None
         return [] if saved is None else [DropUpdate(receipt=receipt)]
+
+
+def _may_be_next(saved: Outbox, waiting: Round) -> bool:
+    """Whether the update's round may be next, though its aggregator names a later one since it was started again: it
+    passes over rounds for which too few devices are there, and with others there it does not."""
+    return waiting.attempt > saved.attempt and waiting.version == saved.version
 
 
 def _is_under(saved: Outbox, round: Round) -> bool:

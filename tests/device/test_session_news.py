@@ -61,11 +61,12 @@ def test_a_device_that_reports_says_first_that_nothing_is_new_and_takes_no_part_
     assert told(out).fresh and of(serve(session, out), StartTraining), "the open round has place for it"
 
 
-def test_what_counted_in_an_abandoned_round_is_new_still():
+@pytest.mark.parametrize("attempt", [1, 2])
+def test_what_counted_in_an_abandoned_round_is_new_still(attempt):
     session, _ = counted()
-    out = give(session, news_round(2, 0, state="waiting"))
+    out = give(session, news_round(2, 0, attempt=attempt, state="waiting"))
     assert of(out, DropUpdate) == [DropUpdate(applied=False)] and told(out).fresh
-    assert of(serve(session, give(session, news_round(2, 0))), StartTraining)
+    assert of(serve(session, give(session, news_round(2, 0, attempt=attempt))), StartTraining)
 
 
 def test_a_counted_update_is_reported_again_to_the_next_attempt_of_its_round():

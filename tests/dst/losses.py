@@ -8,8 +8,8 @@ What is lost with the database, and no promise: rounds after the backup, their r
 which devices rest since then. The model and its version go back, and so may what viewers are shown. What is not lost,
 and has to hold (masked.py, noise.py): no round of a run is opened for another set, or has noise twice; with noise none
 that was opened before is asked for again, and no round tells less than a helper had in its ledger; without noise one
-round is asked for in vain, at most, by each process; a device goes by no round that tells less than one it has gone by;
-and rounds commit again, within a bound (liveness.py).
+round is asked for in vain, at most, by each process whose helper answers; a device goes by no round that tells less
+than one it has gone by; and rounds commit again, within a bound (liveness.py).
 
 Not promised, so not done: both databases, the aggregator's and its only helper's, lost before either has seen what the
 other one knew.

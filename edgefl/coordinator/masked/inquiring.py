@@ -40,7 +40,7 @@ class Inquiring(Leads):
                 round=self.round, version=self.version, model_sha256=self.announcer.downlink.sha256,
                 manifest=self.announcer.manifest_id, mode=mode,
             )  # fmt: skip
-            # Else an answer that a process before this one was given, kept by somebody, would be one to this question.
+            # Else an answer to an earlier question, kept by somebody, would be one to this.
             self._questions += 1
             seed = derived_seed("known", self._questions, self.fence.instance) % SEEDS
             terms = msgspec.structs.replace(terms, seed=seed)

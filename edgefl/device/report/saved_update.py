@@ -151,9 +151,10 @@ class SavedUpdate:
 
 
 def _may_be_next(saved: Outbox, waiting: Round) -> bool:
-    """Whether the update's round may be next, though its aggregator names a later one since it was started again: it
-    passes over rounds for which too few devices are there, and with others there it does not."""
-    return waiting.attempt > saved.attempt and waiting.version == saved.version
+    """Whether the update's round may open again, though its aggregator, which was started again, names a later one: it
+    passes over rounds for which too few devices are there, and with others there its next start does not. But where a
+    round wants new data only, an update that is kept would keep its device out of it."""
+    return waiting.attempt > saved.attempt and waiting.version == saved.version and not waiting.only_new_data
 
 
 def _is_under(saved: Outbox, round: Round) -> bool:

@@ -43,7 +43,7 @@ class Liveness:
         self._world, self.truth = world, truth
         self._from = 0  # records before the healing
         self._late: set[tuple[str, int]] = set()  # updates that waited for a model then
-        # Of the round that was open then, or of one up to the second record since: they may have learned of slow devices
+        # Of the round that was open then, or up to the second record since: they may have learned of slow devices
         self._deadline_s = 0.0
         self._backlog_s = 0.0  # on slow lines then: a session that a device resumes may hold dozens of rounds
 

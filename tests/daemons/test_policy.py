@@ -23,6 +23,7 @@ from edgefl.device.events import DataStamp, Failed, Trained, TrainJob
 from edgefl.device.owner.policy import OPEN, STRICT, Policy
 from edgefl.device.slots import no_slots
 from edgefl.errors import UsageError
+from edgefl.hosting.link_host import LONGEST_SLEEP_S
 from edgefl.settings import TrainSettings, files
 
 ID = "0123456789abcdef" * 4
@@ -84,7 +85,8 @@ def test_agents_that_ask_wait_and_train_within_a_second_of_the_approval(
     (waiting,) = PlanFolder(fleet.folder / "dev-a").all()
     for name, agent in agents.items():
         assert main(["approve", waiting.id[:32], "--config", str(fleet.folder / name / "agent.toml")]) == 0
-        eventually(lambda agent=agent: agent.host.machine.terms is not None, 1.5)
+        eventually(lambda agent=agent: agent.host.machine.terms is not None, 10.0)
+    assert LONGEST_SLEEP_S <= 1.0, "so often an agent looks at the least; a busy machine may take longer to let it"
     eventually(lambda: aggregator.host.machine.version >= 2, 20.0)
 
 
@@ -99,7 +101,7 @@ def test_an_agent_that_takes_the_first_plan_remembers_it_and_takes_no_other(
     (plan,) = PlanFolder(fleet.folder / "dev-a").all()
     assert plan.approved and "dense" in plan.words
     (fleet.folder / "dev-a" / "plans" / f"{plan.id}.approved").unlink()
-    eventually(lambda: trouble_of(agent) == "plan", 1.5)
+    eventually(lambda: trouble_of(agent) == "plan", 10.0)
     agent.stop()
     again = fleet.agent("dev-a", policy={"plans": "first"})
     eventually(lambda: trouble_of(again) == "plan", 10.0)

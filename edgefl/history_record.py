@@ -69,9 +69,9 @@ class RoundRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
     Of a masked round (docs/masked.md): `helpers_s`, the seconds until the helpers had opened its sum, or had not;
     `epsilon`, what is spent of the privacy budget once it is over; `helped`, the epoch of each helper that has opened
     its sum, and `signer_epoch`, the newest epoch of the aggregator's certificate in which a sum was asked for that was
-    opened, by this round or an earlier one. `led`: rounds were left out at a helper's word, and no sum was opened
-    since. Its `num_examples` are the weights of `devices`. Where the clip is adaptive, `clip` is that of this round,
-    and `within` the share of updates that were no longer, but for noise; None if the sum was not opened.
+    opened, by this round or an earlier one. `led`: rounds were left out at a helper's or the operator's word, and no
+    sum was opened since. Its `num_examples` are the weights of `devices`. Where the clip is adaptive, `clip` is that of
+    this round, and `within` the share of updates that were no longer, but for noise; None if the sum was not opened.
 
     Only a simulation knows the last two: `elapsed_s`, virtual seconds from the start of the run to the round's end, and
     `joules`, what all devices have spent on the federation since the round before was over, as a range; None if nobody

@@ -186,7 +186,7 @@ class Listening(SessionState):
             self._refuse(Trouble("missing", "the manifest that rounds name has not come"))
 
     def _find_manifest(self, now: float) -> None:
-        """Rounds name the manifest again that has come: the device takes part by it, or says again why not."""
+        """Rounds name the manifest again that the device has: it takes part, or says again why it refuses."""
         self._lacking = None
         if self.status.trouble is None or self.status.trouble.code != "missing":
             return

@@ -143,7 +143,7 @@ def test_a_lead_does_not_end_a_federation_and_the_operator_is_told_what_to_do():
     coordinator, out = led_to_the_end()
     assert not of(out, Finished) and coordinator.phase == "waiting" and round_in(out).state == "waiting"
     (error,) = errors(out)
-    assert "left out as opened before" in error and "raise [rounds] rounds" in error
+    assert "left out, since they had been opened before" in error and "raise [rounds] rounds" in error
     out = feed(coordinator, Tick(), *map(status, FIVE), now=1000.0)
     assert not errors(out) and not of(out, Finished), "it is said once"
     assert coordinator.wake_at is None or coordinator.wake_at > 1000.0

@@ -24,8 +24,8 @@ No helper's word alone ends a federation. It is taken over by itself
                         since the newest sum that our records have, and leaving half of the rounds that were left then,
                         or half of the learning rate (answered.py); else LEAP rounds at a time
 
-Devices rest after a sum (`separation`), and one whose disk was wiped since does not know that it does. We do not know
-either who was in the sums that were lost. So as many rounds more are left out as all may rest.
+Devices rest after a sum (`separation`). After one that our database has lost, we do not know which devices have to. A
+device whose disk was wiped since does not know it either. So no round opens until all of them have rested.
 
 Anything more is a doubt. The federation then waits for its operator, who says with `[privacy] told` or `opened` that it
 is so, or takes the helper out. A doubt is in memory alone: a process that starts again asks the helper again.
@@ -104,8 +104,8 @@ class Leads(Unopened):
 
     @property
     def _newest_known(self) -> int:
-        """The newest round that was opened, or paid for. Others are no reason not to believe that it was opened: those
-        that only evaluate, and those that are passed over."""
+        """The newest round that was opened, or paid for. Rounds that only evaluate, or are passed over, do not count: a
+        helper that has opened a round of such a number still tells something new."""
         assert self.masked is not None
         return max(self._answered.newest, self.masked.next_round - 1)
 
@@ -116,7 +116,7 @@ class Leads(Unopened):
             self._leave_out_rounds(last, f"[privacy] opened says that helpers have opened round {last}")
 
     def _leave_out_rounds(self, last: int, why: str) -> None:
-        """`last` was opened."""
+        """The next round comes after `last`, which was opened, and after the rest that follows it."""
         assert self.masked is not None
         self._answered.led = True
         self._least_round = last + self._rest_rounds
@@ -146,7 +146,8 @@ class Leads(Unopened):
         if self.masked is not None and self.masked.settings.noise == "banded":
             more = "begin another run for those that its model lacks, since correlated noise is for so many alone"
         return (
-            f"its {self.config.rounds} rounds are over, some were left out as opened before, without a sum since."
+            f"its {self.config.rounds} rounds are over. Some were left out, since they had been opened before, and no "
+            "sum was opened after that."
             f" If this aggregator was restored from a backup, {more}; else the helper is at fault"
         )
 

@@ -192,7 +192,7 @@ class MaskedTerms:
         return self._write(heard)
 
     def leave_out(self, round: int) -> list[SaveLedger]:
-        """Helpers have opened rounds up to this one: it has no noise again."""
+        """Rounds up to this one are left out: none of them has noise again."""
         if self.ledger is None or self.mechanism is None or self.next_round > round:
             return []
         return self._write(self.ledger.leave_out(self._run, round))
